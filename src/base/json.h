@@ -1,0 +1,37 @@
+// JSON glue: nlohmann's ordered_json (keys keep their order, as templates and files need), parsed
+// with limits and without exceptions. Nothing else in Lode calls the library's parse().
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace lode {
+
+using Json = nlohmann::ordered_json;
+
+struct JsonLimits {
+  int depth_max = 128;             // nesting; deeper input is an error, not a stack overflow
+  bool refuse_duplicates = false;  // a repeated key in one object is an error
+};
+
+// Parses the whole of `text`. Errors: kBadInput with line and column.
+Result<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
+// Reads and parses a file; errors name the path.
+Result<Json> ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
+
+// One line; non-ASCII stays as it is, invalid UTF-8 is replaced instead of thrown over.
+std::string DumpJson(const Json& json, int indent = -1);
+
+// json[key] or nullptr when `json` is no object or has no such key.
+const Json* FindKey(const Json& json, std::string_view key);
+// Typed reads with a fallback when the key is absent or of another type.
+std::string GetString(const Json& json, std::string_view key, std::string fallback = "");
+int64_t GetInt(const Json& json, std::string_view key, int64_t fallback = 0);
+double GetDouble(const Json& json, std::string_view key, double fallback = 0.0);
+bool GetBool(const Json& json, std::string_view key, bool fallback = false);
+
+}  // namespace lode
