@@ -1,15 +1,16 @@
-"""The tokenizer of the fixtures: Nemotron's special tokens and the 256 bytes, no merges.
+"""The tokenizer of the fixtures: Nemotron's special tokens, the 256 bytes and four merges.
 
-Ids as in the published models: 0-17 specials, then reserved ones; 32 + b is byte b. The split pattern is the one that
+Ids as in the published models: 0-17 specials, then reserved ones; 28 + b is byte b; the merged pieces come last. The split pattern is the one that
 the published tokenizer.json files carry (spec/nemotron-h.md section 6.1); the chat template is our own wording.
 """
 import json
 
 SPECIALS = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]",
             "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-SPECIALS += [f"<SPECIAL_{i}>" for i in range(len(SPECIALS), 32)]
+SPECIALS += [f"<SPECIAL_{i}>" for i in range(len(SPECIALS), 28)]
 FIRST_BYTE = len(SPECIALS)
-VOCAB = FIRST_BYTE + 256
+MERGES = ["t h", "th e", "\u0120 the", "i n"]
+VOCAB = FIRST_BYTE + 256 + len(MERGES)
 
 SPLIT = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
          r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -26,7 +27,7 @@ def byte_letters():
 
 
 def vocabulary():
-    return SPECIALS + byte_letters()
+    return SPECIALS + byte_letters() + [pair.replace(" ", "") for pair in MERGES]
 
 
 def write_tokenizer(folder):
@@ -43,7 +44,7 @@ def write_tokenizer(folder):
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
                   "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-                  "vocab": {t: i for i, t in enumerate(vocabulary())}, "merges": []},
+                  "vocab": {t: i for i, t in enumerate(vocabulary())}, "merges": MERGES},
     })
     dump("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>",
                                    "add_bos_token": False, "model_max_length": 4096, "chat_template": TEMPLATE})
