@@ -26,7 +26,7 @@ HF_TO_TOP = {hf: name for name, hf in GGUF_TOP_NAMES.items()}
 HF_TO_MTP = {hf: name for name, hf in GGUF_MTP_NAMES.items()}
 
 WIDE = dict(hidden=256, q_heads=4, kv_heads=1, head_dim=64, m_heads=4, m_head_dim=64, groups=2, state=16, ffn=256)
-# types: (part of the GGUF name -> type), first match wins; vectors and the router stay F32.
+# types: (start of the GGUF name, or of its part after a dot -> type), first match wins; vectors and the router stay F32.
 MODELS = {
     "f32-dense": dict(BASE, pattern="M*-M-", hidden=40, m_heads=6, groups=3, head_dim=16, q_heads=6, ffn=56, seed=31, types=[]),
     "f32-latent-mtp": dict(LATENT, pattern="ME*E", experts=8, top_k=3, hidden=32, shared=40, seed=32, types=[]),
@@ -40,7 +40,7 @@ MODELS = {
     "mix-4bit": dict(LATENT, **dict(WIDE, ffn=0), pattern="ME*", mtp="", experts=8, top_k=3, latent=64, expert_ffn=64, shared=256, seed=36, types=[
         ("token_embd", Q.IQ4_NL), ("output.", Q.IQ4_XS), ("ssm_in", Q.IQ4_XS), ("ssm_out", Q.IQ4_NL), ("attn_q", Q.IQ4_XS), ("attn_k", Q.MXFP4),
         ("attn_v", Q.IQ4_NL), ("attn_output", Q.NVFP4), ("ffn_up_exps", Q.MXFP4), ("ffn_down_exps", Q.NVFP4), ("ffn_up_shexp", Q.NVFP4),
-        ("ffn_down_shexp", Q.MXFP4), ("latent_down", Q.IQ4_NL), ("latent_up", Q.IQ4_NL)]),
+        ("ffn_down_shexp", Q.MXFP4), ("ffn_latent_down", Q.IQ4_NL), ("ffn_latent_up", Q.IQ4_NL)]),
     # What a "Q4_K_M" of a MoE model looks like: three-dimensional K-quants, and Q5_0 where a row is no multiple of 256.
     "moe-k": dict(MOE, **dict(WIDE, ffn=0, q_heads=2), pattern="ME*", experts=3, top_k=2, expert_ffn=256, shared=256, seed=37, types=[
         ("token_embd", Q.Q4_K), ("output.", Q.Q6_K), ("ffn_down_exps", Q.Q6_K), ("ffn_down_shexp", Q.Q6_K), ("attn_output", Q.Q5_0), ("", Q.Q4_K)]),
@@ -139,7 +139,7 @@ def gguf_tensors(f, weights, rng):
         if out.endswith("ssm_norm.weight"):
             w = w.reshape(f["groups"], -1)
         matrix = out.endswith(".weight") and w.ndim > 1 and not any(k in out for k in ("conv1d", "ssm_norm", "gate_inp"))
-        kind = next((k for part, k in f["types"] if part in out), Q.F32) if matrix else Q.F32
+        kind = next((k for part, k in f["types"] if out.startswith(part) or "." + part in out), Q.F32) if matrix else Q.F32
         for suffix, array, stored in encode(w, kind, rng):
             yield (out if suffix is None else out.removesuffix(".weight") + suffix), array, stored
 
