@@ -19,7 +19,7 @@ from checkpoint import load
 
 # Mistakes that other programs really made; each must change the logits of the fixtures that contain the block.
 WRONG = ("dt_clamp", "dt_floor", "conv_reversed", "group_modulo", "norm_before_gate", "norm_one_group", "skip_discretised",
-         "kv_modulo", "rope", "no_router_bias", "biased_weights", "no_routed_scale", "no_renorm", "latent_router", "gelu",
+         "kv_modulo", "rope", "no_router_bias", "biased_weights", "no_routed_scale", "no_renorm", "gelu",
          "mtp_swapped", "mtp_pre_norm")
 
 
