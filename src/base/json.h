@@ -23,6 +23,23 @@ Result<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
 // Reads and parses a file; errors name the path.
 Result<Json> ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
 
+// Sees a JSON text go by, without a document being built: for files whose size an attacker chooses.
+// Every method may return an Error, which stops the walk and is what VisitJson returns.
+class JsonVisitor {
+ public:
+  virtual ~JsonVisitor() = default;
+  virtual Result<void> StartObject() = 0;
+  virtual Result<void> Key(std::string_view key) = 0;
+  virtual Result<void> EndObject() = 0;
+  virtual Result<void> StartArray() = 0;
+  virtual Result<void> EndArray() = 0;
+  // null, a bool, a number or a string. Numbers written with a sign are signed, others unsigned.
+  virtual Result<void> Value(Json&& value) = 0;
+};
+
+// Errors: kBadInput with line and column, or the visitor's own.
+Result<void> VisitJson(std::string_view text, const JsonLimits& limits, JsonVisitor* visitor);
+
 // One line; non-ASCII stays as it is, invalid UTF-8 is replaced instead of thrown over.
 std::string DumpJson(const Json& json, int indent = -1);
 

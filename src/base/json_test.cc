@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <string>
+
 namespace lode {
 namespace {
 
@@ -21,6 +24,29 @@ TEST(Json, RefusesDepthAndDuplicates) {
   EXPECT_TRUE(ParseJson(R"({"a":1,"a":2})").ok());
   EXPECT_FALSE(ParseJson(R"({"a":1,"a":2})", {.refuse_duplicates = true}).ok());
   EXPECT_TRUE(ParseJson(R"({"x":{"a":1},"a":2})", {.refuse_duplicates = true}).ok());
+}
+
+TEST(Json, TheLastOfRepeatedKeysWinsInTheFirstOnesPlace) {
+  EXPECT_EQ(DumpJson(ParseJson(R"({"a":1,"b":2,"a":[3],"c":4})").value()),
+            R"({"a":[3],"b":2,"c":4})");
+}
+
+TEST(Json, AVocabularyOfManyKeysParsesInLinearTime) {
+  std::string text = "{";
+  for (int i = 0; i < 200000; ++i) text += (i ? ",\"token" : "\"token") + std::to_string(i) + "\":" + std::to_string(i);
+  text += "}";
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(ParseJson(text).value().size(), 200000u);
+  // Quadratic time would be a minute.
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
+TEST(Json, KeepsNumbersOfEveryKind) {
+  EXPECT_EQ(DumpJson(ParseJson("[-1,18446744073709551615,1.5,1e3,true,null,\"x\"]").value()),
+            "[-1,18446744073709551615,1.5,1000.0,true,null,\"x\"]");
+  EXPECT_EQ(DumpJson(ParseJson(" 3 ").value()), "3");
+  EXPECT_FALSE(ParseJson("1e999").ok());
+  EXPECT_FALSE(ParseJson("{} x").ok());
 }
 
 TEST(Json, InvalidUtf8IsReplacedOnOutput) {

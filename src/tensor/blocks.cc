@@ -479,11 +479,11 @@ void DecodeNvfp4ModelOpt(const uint8_t* packed, const uint8_t* scales, int64_t e
                          float* target) {
   LODE_CHECK(elements >= 0 && elements % 16 == 0);
   for (int64_t block = 0; block < elements / 16; ++block) {
-    const float d = E4M3ToFloat(scales[block]) * 0.5f;
+    const float d = E4M3ToFloat(scales[block]);
     for (int j = 0; j < 8; ++j) {
       const uint8_t pair = packed[8 * block + j];
-      target[16 * block + 2 * j] = d * static_cast<float>(kFp4Doubled[pair & 15]);
-      target[16 * block + 2 * j + 1] = d * static_cast<float>(kFp4Doubled[pair >> 4]);
+      target[16 * block + 2 * j] = d * kFp4[pair & 15];
+      target[16 * block + 2 * j + 1] = d * kFp4[pair >> 4];
     }
   }
 }

@@ -14,13 +14,14 @@ namespace lode::tensor {
 // Decodes `elements` numbers, whole blocks, from `source` to `target`.
 //   source: elements / block_elements * block_bytes bytes, at any alignment; target: float[elements].
 // NVFP4 is GGUF's layout; its per-tensor scale lives elsewhere and is not applied. An FP8 tensor's
-// scale is not applied either. FP4's minus zero decodes to plus zero.
+// scale is not applied either. In the GGUF types FP4's minus zero decodes to plus zero.
 // Errors: none; the dtype must be one of weights (Info().weights) and the blocks whole (checked:
 // callers' bugs). Threads: any; no state.
 void DecodeBlocks(DType dtype, const std::byte* source, int64_t elements, float* target);
 
 // ModelOpt's NVFP4, as in safetensors: element 2j is the low nibble of packed[j], element 2j+1 the
 // high one, and every 16 elements share an E4M3 scale. The tensor's second scale is not applied.
+// FP4's minus zero stays minus zero.
 //   packed: elements / 2 bytes; scales: elements / 16 bytes; elements: a multiple of 16.
 void DecodeNvfp4ModelOpt(const uint8_t* packed, const uint8_t* scales, int64_t elements,
                          float* target);

@@ -106,7 +106,11 @@ inline float E8M0ToFloat(uint8_t code) {
   return std::bit_cast<float>(code == 0 ? 0x00400000u : static_cast<uint32_t>(code) << 23);
 }
 
-// FP4 E2M1 by code, doubled, so that they are whole numbers. Code 8 is minus zero; it reads as 0.
+// FP4 E2M1 by code.
+inline constexpr std::array<float, 16> kFp4 = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                               -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+// The same, doubled, so that they are whole numbers; there code 8, minus zero, is 0.
 inline constexpr std::array<int8_t, 16> kFp4Doubled = {0, 1,  2,  3,  4,  6,  8,  12,
                                                        0, -1, -2, -3, -4, -6, -8, -12};
 

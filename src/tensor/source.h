@@ -58,6 +58,9 @@ class TensorSource {
   // In the order of the file(s).
   virtual const std::vector<TensorInfo>& tensors() const = 0;
   virtual const TensorInfo* Find(std::string_view name) const = 0;
+  // When the source does hold `name` but cannot give it: the reason, as the end of a sentence ("has
+  // the dtype F6_E2M3, which Lode does not read"). Otherwise empty.
+  virtual std::string WhyAbsent(std::string_view name) const { return ""; }
   // The tensor's bytes (mapped, not copied). `info` must be one of tensors().
   virtual TensorView View(const TensorInfo& info) const = 0;
 
