@@ -1,0 +1,98 @@
+// Helpers that every SIMD body uses: sums in 16 lanes whatever the vector's length, maps with a padded
+// tail (never a scalar variant, so that an element's bits do not depend on where it stands), exp and
+// SiLU. Included once per target by the .cc files of this folder.
+#if defined(LODE_KERNELS_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LODE_KERNELS_CPU_LANES_INL_H_
+#undef LODE_KERNELS_CPU_LANES_INL_H_
+#else
+#define LODE_KERNELS_CPU_LANES_INL_H_
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lode::kernels {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::CappedTag<float, 16>;
+using VF = hn::Vec<DF>;
+constexpr int64_t kLanes = 16;  // lanes of every canonical sum
+
+// The tree of halves that ends a 16-lane sum.
+HWY_INLINE float SumTree16(float* lanes) {
+  for (int step = 8; step >= 1; step /= 2) {
+    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+  }
+  return lanes[0];
+}
+
+// Sum over i of f(i-th vector), lane j taking i = j mod 16 in ascending order. `add` gets (index,
+// accumulator) and must return the new accumulator for elements [index, index + Lanes); the last call may
+// be partial: it is given a copy of the tail padded with zeros through `load`.
+template <class Load, class Add>
+HWY_INLINE float Sum16(int64_t count, const Load& load, const Add& add) {
+  const DF d;
+  const int64_t L = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float lanes[kLanes];
+  for (int64_t j = 0; j < kLanes; j += L) {
+    VF sum = hn::Zero(d);
+    for (int64_t i = j; i < count; i += kLanes) sum = add(load(i), sum);
+    hn::Store(sum, d, lanes + j);
+  }
+  return SumTree16(lanes);
+}
+
+// Loads L elements from x + i, zeros behind `count`.
+HWY_INLINE VF LoadPadded(const float* x, int64_t i, int64_t count) {
+  const DF d;
+  const int64_t L = static_cast<int64_t>(hn::Lanes(d));
+  if (HWY_LIKELY(i + L <= count)) return hn::LoadU(d, x + i);
+  HWY_ALIGN float tail[kLanes] = {};
+  for (int64_t j = i; j < count; ++j) tail[j - i] = x[j];
+  return hn::Load(d, tail);
+}
+
+HWY_INLINE void StorePadded(VF v, float* y, int64_t i, int64_t count) {
+  const DF d;
+  const int64_t L = static_cast<int64_t>(hn::Lanes(d));
+  if (HWY_LIKELY(i + L <= count)) {
+    hn::StoreU(v, d, y + i);
+    return;
+  }
+  HWY_ALIGN float tail[kLanes];
+  hn::Store(v, d, tail);
+  for (int64_t j = i; j < count; ++j) y[j] = tail[j - i];
+}
+
+HWY_INLINE VF ExpV(VF x) { return hn::Exp(DF(), x); }
+
+// 1 / (1 + exp(-x))
+HWY_INLINE VF SigmoidV(VF x) {
+  const DF d;
+  const VF one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(one, ExpV(hn::Neg(x))));
+}
+
+HWY_INLINE VF SiluV(VF x) { return hn::Mul(x, SigmoidV(x)); }
+
+// To nearest bfloat16, ties to even; NaN stays NaN.
+HWY_INLINE VF RoundBF16V(VF x) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> du;
+  const auto bits = hn::BitCast(du, x);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::And(hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd),
+                               hn::Set(du, 0xFFFF0000u));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::BitCast(d, rounded));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lode::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

@@ -1,0 +1,172 @@
+// The Mamba-2 recurrence. A thread owns heads and walks all tokens of a sequence through one head: the
+// state of a head (N x P floats, 32 KiB at N = 128, P = 64) stays in L1. Two tokens share a pass over the
+// state, which halves its traffic and changes no bit: each (n, p) sees its tokens in order and each y
+// takes n in ascending order. No horizontal sums: n is the loop, p is the vector.
+#include <algorithm>
+
+#include "kernels/cpu/targets.h"
+#include "kernels/ops.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/mamba2.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/cpu/lanes-inl.h"
+
+#ifndef LODE_KERNELS_CPU_MAMBA2_ONCE_
+#define LODE_KERNELS_CPU_MAMBA2_ONCE_
+namespace lode::kernels {
+struct ScanHead {
+  int64_t head_dim, padded, state;
+  float a, d;
+  const float* source;  // [N, padded]
+  float* target;        // [N, padded]
+};
+constexpr int64_t kHeadDimMax = 512;
+}  // namespace lode::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lode::kernels {
+namespace HWY_NAMESPACE {
+
+HWY_INLINE float ExpOne(float x) { return hn::GetLane(ExpV(hn::Set(DF(), x))); }
+
+// T tokens (1 or 2) over `VECTORS` vectors of p, from `source` to `target`.
+template <int T, int VECTORS>
+HWY_INLINE void ScanPass(int64_t state, int64_t padded, const float* HWY_RESTRICT source,
+                         float* target, const float* decay, const float (*xdt)[kHeadDimMax],
+                         const float* const* b, const float* const* c, float (*y)[kHeadDimMax],
+                         int64_t p) {
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  VF x[T][VECTORS];
+  VF sum[T][VECTORS];
+  VF decays[T];
+  HWY_UNROLL(16)
+  for (int t = 0; t < T; ++t) {
+    decays[t] = hn::Set(d, decay[t]);
+    HWY_UNROLL(16)
+    for (int v = 0; v < VECTORS; ++v) {
+      x[t][v] = hn::Load(d, xdt[t] + p + v * L);
+      sum[t][v] = hn::Zero(d);
+    }
+  }
+  for (int64_t n = 0; n < state; ++n) {
+    VF h[VECTORS];
+    HWY_UNROLL(16)
+    for (int v = 0; v < VECTORS; ++v) h[v] = hn::LoadU(d, source + n * padded + p + v * L);
+    HWY_UNROLL(16)
+    for (int t = 0; t < T; ++t) {
+      const VF bn = hn::Set(d, b[t][n]);
+      const VF cn = hn::Set(d, c[t][n]);
+      HWY_UNROLL(16)
+      for (int v = 0; v < VECTORS; ++v) {
+        h[v] = hn::MulAdd(h[v], decays[t], hn::Mul(x[t][v], bn));
+        sum[t][v] = hn::MulAdd(h[v], cn, sum[t][v]);
+      }
+    }
+    HWY_UNROLL(16)
+    for (int v = 0; v < VECTORS; ++v) hn::StoreU(h[v], d, target + n * padded + p + v * L);
+  }
+  HWY_UNROLL(16)
+  for (int t = 0; t < T; ++t) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < VECTORS; ++v) hn::Store(sum[t][v], d, y[t] + p + v * L);
+  }
+}
+
+template <int T>
+HWY_INLINE void ScanTokens(const ScanHead& head, const float* source, const float* const* x,
+                           const float* dt, const float* const* b, const float* const* c,
+                           float* const* y) {
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float xdt[T][kHeadDimMax];
+  HWY_ALIGN float sums[T][kHeadDimMax];
+  float decay[T];
+  for (int t = 0; t < T; ++t) {
+    decay[t] = ExpOne(dt[t] * head.a);
+    for (int64_t p = 0; p < head.head_dim; ++p) xdt[t][p] = dt[t] * x[t][p];
+    for (int64_t p = head.head_dim; p < head.padded; ++p) xdt[t][p] = 0.0f;
+  }
+  int64_t p = 0;
+  for (; p + 2 * L <= head.padded; p += 2 * L) {
+    ScanPass<T, 2>(head.state, head.padded, source, head.target, decay, xdt, b, c, sums, p);
+  }
+  for (; p < head.padded; p += L) {
+    ScanPass<T, 1>(head.state, head.padded, source, head.target, decay, xdt, b, c, sums, p);
+  }
+  for (int t = 0; t < T; ++t) {
+    const VF skip = hn::Set(d, head.d);
+    for (int64_t i = 0; i < head.head_dim; i += L) {
+      const VF xv = LoadPadded(x[t], i, head.head_dim);
+      StorePadded(hn::MulAdd(skip, xv, hn::Load(d, sums[t] + i)), y[t], i, head.head_dim);
+    }
+  }
+}
+
+void ScanHeadRows(const ScanHead& head, int64_t rows, const float* x, const float* b,
+                  const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride, float* y,
+                  int64_t y_stride) {
+  const float* source = head.source;
+  int64_t t = 0;
+  for (; t + 2 <= rows; t += 2) {
+    const float* xs[2] = {x + t * xbc_stride, x + (t + 1) * xbc_stride};
+    const float* bs[2] = {b + t * xbc_stride, b + (t + 1) * xbc_stride};
+    const float* cs[2] = {c + t * xbc_stride, c + (t + 1) * xbc_stride};
+    const float dts[2] = {dt[t * dt_stride], dt[(t + 1) * dt_stride]};
+    float* ys[2] = {y + t * y_stride, y + (t + 1) * y_stride};
+    ScanTokens<2>(head, source, xs, dts, bs, cs, ys);
+    source = head.target;
+  }
+  if (t < rows) {
+    const float* xs[1] = {x + t * xbc_stride};
+    const float* bs[1] = {b + t * xbc_stride};
+    const float* cs[1] = {c + t * xbc_stride};
+    float* ys[1] = {y + t * y_stride};
+    ScanTokens<1>(head, source, xs, &dt[t * dt_stride], bs, cs, ys);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lode::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "base/check.h"
+namespace lode::kernels {
+
+HWY_EXPORT(ScanHeadRows);
+
+void SelectiveScan(Context& context, const ScanShape& shape,
+                   std::span<const ScanSequence> sequences, const float* x, const float* b,
+                   const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,
+                   const float* a, const float* d, float* y, int64_t y_stride) {
+  LODE_CHECK(PaddedHeadDim(shape.head_dim) <= kHeadDimMax);
+  const auto scan = HWY_DYNAMIC_DISPATCH(ScanHeadRows);
+  const int64_t padded = PaddedHeadDim(shape.head_dim);
+  const auto count = static_cast<int64_t>(sequences.size());
+  context.pool().ParallelFor(count * shape.heads, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const ScanSequence& sequence = sequences[static_cast<size_t>(i / shape.heads)];
+      if (sequence.rows.count == 0) continue;
+      const int64_t h = i % shape.heads;
+      const int64_t g = h / (shape.heads / shape.groups);
+      const int64_t row = sequence.rows.begin;
+      const ScanHead head = {shape.head_dim,
+                             padded,
+                             shape.state,
+                             a[h],
+                             d[h],
+                             sequence.source + h * shape.state * padded,
+                             sequence.target + h * shape.state * padded};
+      scan(head, sequence.rows.count, x + row * xbc_stride + h * shape.head_dim,
+           b + row * xbc_stride + g * shape.state, c + row * xbc_stride + g * shape.state,
+           xbc_stride, dt + row * dt_stride + h, dt_stride,
+           y + row * y_stride + h * shape.head_dim, y_stride);
+    }
+  });
+}
+
+}  // namespace lode::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,214 @@
+// Matrix products with the weight as it lies in the file.
+//
+// A panel is 32 rows of the weight. For 256 columns at a time the panel is decoded to f32 and turned
+// (column by column, 32 rows side by side) into a 32 KiB scratch that stays in L1/L2; then every token
+// runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has one accumulator
+// that takes the columns in ascending order, whatever the tile: this is the order of ops.h.
+// Turning costs about 0.25 shuffles a value in 4x4 blocks of 128 bits, which every target has.
+#include "kernels/ops.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/cpu/targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/cpu/decode-inl.h"
+#include "kernels/cpu/lanes-inl.h"
+
+#ifndef LODE_KERNELS_CPU_MATMUL_ONCE_
+#define LODE_KERNELS_CPU_MATMUL_ONCE_
+namespace lode::kernels {
+constexpr int64_t kPanelRows = 32;
+constexpr int64_t kPanelCols = 256;  // a multiple of every block size
+}  // namespace lode::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lode::kernels {
+namespace HWY_NAMESPACE {
+
+// Two vectors of rows times kTile tokens must fit the registers: 16 + 3 of 32 with 512 bits (more
+// would not be faster: 16 chains cover the latency of two FMA pipes), 12 + 3 of 16 else.
+constexpr int kTile = HWY_MAX_BYTES >= 64 ? 8 : 6;
+
+// panel[k][r] for 4 rows: reads rows[0..3][0, count), writes columns of the panel at `panel`.
+HWY_INLINE void TurnFourRows(const float* const* rows, int64_t count, float* HWY_RESTRICT panel) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  const hn::RepartitionToWide<decltype(d)> d64;
+  for (; k + 4 <= count; k += 4) {
+    const auto a = hn::LoadU(d, rows[0] + k);
+    const auto b = hn::LoadU(d, rows[1] + k);
+    const auto c = hn::LoadU(d, rows[2] + k);
+    const auto e = hn::LoadU(d, rows[3] + k);
+    const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
+    const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
+    const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
+    const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
+    float* out = panel + k * kPanelRows;
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, out);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, out + kPanelRows);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, out + 2 * kPanelRows);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, out + 3 * kPanelRows);
+  }
+#endif
+  for (; k < count; ++k) {
+    for (int r = 0; r < 4; ++r) panel[k * kPanelRows + r] = rows[r][k];
+  }
+}
+
+// Decodes rows [row0, row0 + rows) x columns [k0, k0 + count) into panel [count][32].
+void BuildPanel(const Weight& w, int64_t row0, int64_t rows, int64_t k0, int64_t count,
+                float* HWY_RESTRICT decoded, float* HWY_RESTRICT panel) {
+  for (int64_t r = 0; r < kPanelRows; r += 4) {
+    const float* four[4];
+    for (int64_t i = 0; i < 4; ++i) {
+      float* row = decoded + i * kPanelCols;
+      four[i] = row;
+      if (r + i < rows) {
+        DecodeRow(w, row0 + r + i, k0, count, row);
+      } else {
+        std::memset(row, 0, static_cast<size_t>(count) * sizeof(float));
+      }
+    }
+    TurnFourRows(four, count, panel + r);
+  }
+}
+
+// sums[m][0..31] continues over `count` columns for M tokens.
+template <int M>
+HWY_INLINE void RunTile(const float* HWY_RESTRICT panel, int64_t count, const float* HWY_RESTRICT x,
+                        int64_t x_stride, float* HWY_RESTRICT sums) {
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < kPanelRows; r += 2 * L) {
+    VF sum0[M];
+    VF sum1[M];
+    HWY_UNROLL(16)
+    for (int m = 0; m < M; ++m) {
+      sum0[m] = hn::LoadU(d, sums + m * kPanelRows + r);
+      sum1[m] = hn::LoadU(d, sums + m * kPanelRows + r + L);
+    }
+    for (int64_t k = 0; k < count; ++k) {
+      const VF w0 = hn::LoadU(d, panel + k * kPanelRows + r);
+      const VF w1 = hn::LoadU(d, panel + k * kPanelRows + r + L);
+      HWY_UNROLL(16)
+      for (int m = 0; m < M; ++m) {
+        const VF value = hn::Set(d, x[m * x_stride + k]);
+        sum0[m] = hn::MulAdd(w0, value, sum0[m]);
+        sum1[m] = hn::MulAdd(w1, value, sum1[m]);
+      }
+    }
+    HWY_UNROLL(16)
+    for (int m = 0; m < M; ++m) {
+      hn::StoreU(sum0[m], d, sums + m * kPanelRows + r);
+      hn::StoreU(sum1[m], d, sums + m * kPanelRows + r + L);
+    }
+  }
+}
+
+template <int M = kTile>
+HWY_INLINE void RunTileOf(int64_t tokens, const float* panel, int64_t count, const float* x,
+                          int64_t x_stride, float* sums) {
+  if constexpr (M > 0) {
+    if (tokens == M) {
+      RunTile<M>(panel, count, x, x_stride, sums);
+    } else {
+      RunTileOf<M - 1>(tokens, panel, count, x, x_stride, sums);
+    }
+  }
+}
+
+void RunPanel(const MatMulJob& job, int64_t panel_index, float* scratch) {
+  const Weight& w = *job.weight;
+  float* panel = scratch;
+  float* decoded = panel + kPanelRows * kPanelCols;
+  float* sums = decoded + 4 * kPanelCols;
+  const int64_t row0 = panel_index * kPanelRows;
+  const int64_t rows = std::min(kPanelRows, w.rows - row0);
+  std::memset(sums, 0, static_cast<size_t>(job.rows * kPanelRows) * sizeof(float));
+  for (int64_t k0 = 0; k0 < w.cols; k0 += kPanelCols) {
+    const int64_t count = std::min(kPanelCols, w.cols - k0);
+    BuildPanel(w, row0, rows, k0, count, decoded, panel);
+    for (int64_t t = 0; t < job.rows; t += kTile) {
+      RunTileOf(std::min<int64_t>(kTile, job.rows - t), panel, count,
+                job.x + t * job.x_stride + k0, job.x_stride, sums + t * kPanelRows);
+    }
+  }
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  const VF zero = hn::Zero(d);
+  for (int64_t t = 0; t < job.rows; ++t) {
+    float* y = job.y + t * job.y_stride + row0;
+    for (int64_t r = 0; r < rows; r += L) {
+      const VF scale = w.row_scales != nullptr
+                           ? LoadPadded(w.row_scales + row0, r, rows)
+                           : hn::Set(d, w.scale);
+      VF sum = hn::Mul(hn::LoadU(d, sums + t * kPanelRows + r), scale);
+      if (job.epilogue == Epilogue::kReluSquared) {
+        sum = hn::Max(sum, zero);
+        sum = hn::Mul(sum, sum);
+      } else if (job.epilogue == Epilogue::kAdd) {
+        sum = hn::Add(LoadPadded(y, r, rows), sum);
+      }
+      StorePadded(sum, y, r, rows);
+    }
+  }
+}
+
+void RoundRange(float* x, int64_t count) {
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < count; i += L) {
+    StorePadded(RoundBF16V(LoadPadded(x, i, count)), x, i, count);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lode::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lode::kernels {
+
+HWY_EXPORT(RunPanel);
+HWY_EXPORT(RoundRange);
+
+int64_t MatMulScratchFloats(int64_t rows) {
+  return kPanelRows * kPanelCols + 4 * kPanelCols + rows * kPanelRows;
+}
+
+void MatMul(Context& context, std::span<const MatMulJob> jobs) {
+  int64_t panels = 0;
+  for (const MatMulJob& job : jobs) {
+    if (job.rows > 0) panels += (job.weight->rows + kPanelRows - 1) / kPanelRows;
+  }
+  const auto run_panel = HWY_DYNAMIC_DISPATCH(RunPanel);
+  context.pool().ParallelFor(panels, 1, [&](int64_t begin, int64_t end, int thread) {
+    int64_t first = 0;  // of the current job
+    for (const MatMulJob& job : jobs) {
+      if (job.rows == 0) continue;
+      const int64_t count = (job.weight->rows + kPanelRows - 1) / kPanelRows;
+      for (int64_t i = std::max(begin, first); i < std::min(end, first + count); ++i) {
+        run_panel(job, i - first, context.scratch(thread));
+      }
+      first += count;
+      if (first >= end) break;
+    }
+  });
+}
+
+void RoundToBF16(Context& context, float* x, int64_t count) {
+  const auto round = HWY_DYNAMIC_DISPATCH(RoundRange);
+  context.pool().ParallelFor(count, 1 << 14, [&](int64_t begin, int64_t end, int) {
+    round(x + begin, end - begin);
+  });
+}
+
+}  // namespace lode::kernels
+#endif  // HWY_ONCE

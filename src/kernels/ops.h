@@ -1,0 +1,193 @@
+// The contract of every operation, once. `ref/` computes it plainly, `cpu/` fast; the tables in
+// `cases/` hold the two together. Letters: docs/SHAPES.md.
+//
+// Two rules hold for all of them:
+//   * The order of every sum is written here and does not depend on how many rows are computed
+//     together, on threads, or on the instruction set (as long as it has a fused multiply-add). So a
+//     token's bits are the same in any batch, in any chunk, on any number of threads.
+//   * Threads split outputs only. Nobody adds into a place that another thread writes.
+// Errors: none at run time; shapes are the caller's business and CHECKed where that is cheap.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "kernels/weight.h"
+
+namespace lode::kernels {
+
+// What the operations may use: threads, and a scratch area for each.
+// Life: longer than any call. Threads: one call at a time.
+class Context {
+ public:
+  // `scratch_floats`: the most that any operation to come asks for (the ...ScratchFloats below).
+  Context(ThreadPool* pool, int64_t scratch_floats);
+  ThreadPool& pool() { return *pool_; }
+  // 64-byte aligned, one for each thread of the pool.
+  float* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].get(); }
+  static uint64_t ScratchBytes(int threads, int64_t scratch_floats);
+
+ private:
+  struct Free {
+    void operator()(float* data) const;
+  };
+  ThreadPool* pool_;
+  std::vector<std::unique_ptr<float, Free>> scratch_;
+};
+
+// --- Matrix products ---------------------------------------------------------------------------------
+
+enum class Epilogue : uint8_t {
+  kStore,        // y = sum
+  kReluSquared,  // y = max(sum, 0)^2
+  kAdd,          // y = y + sum
+};
+
+// y[t, r] = epilogue(scale * sum over k ascending, from 0, in one f32 accumulator, each step one fused
+//           multiply-add of (f32(w[r, k]), x[t, k]))
+//   x [T, cols] f32 with stride x_stride, y [T, rows] f32 with stride y_stride
+// Source: docs/ARCHITECTURE.md, "orders of summation"; oracle ref/matmul.cc, bit for bit.
+struct MatMulJob {
+  const Weight* weight;
+  const float* x;
+  int64_t x_stride;
+  float* y;
+  int64_t y_stride;
+  int64_t rows;  // T
+  Epilogue epilogue = Epilogue::kStore;
+};
+
+// Scratch of a thread for products of up to `rows` rows.
+int64_t MatMulScratchFloats(int64_t rows);
+
+// All jobs in one parallel region; they must not write to one another's inputs or outputs.
+void MatMul(Context& context, std::span<const MatMulJob> jobs);
+
+// Rounds to bfloat16 (to nearest, ties to even) and back: x [count] f32, in place.
+void RoundToBF16(Context& context, float* x, int64_t count);
+
+// --- Norms and pointwise -----------------------------------------------------------------------------
+
+// y[t, d] = (x[t, d] * r) * w[d], r = 1 / sqrt(sum_d x^2 / D + eps)
+// The sum of squares has 16 lanes (lane j takes d = j mod 16, ascending, fused), added as a tree of
+// halves. Source: Zhang & Sennrich 2019.
+void RmsNorm(Context& context, const float* x, int64_t x_stride, const float* w, float eps,
+             int64_t rows, int64_t width, float* y, int64_t y_stride);
+
+// Mamba-2's gated norm: v = y * silu(z); per group of width/groups channels v * r; times w. In place
+// in y [T, width]; z with its own stride. Source: Dao & Gu 2024, norm after gate.
+void GatedRmsNorm(Context& context, float* y, int64_t y_stride, const float* z, int64_t z_stride,
+                  const float* w, float eps, int64_t rows, int64_t width, int64_t groups);
+
+// y[t, d] += x[t, d]
+void AddRows(Context& context, const float* x, int64_t x_stride, float* y, int64_t y_stride,
+             int64_t rows, int64_t width);
+
+// --- Mamba-2 -----------------------------------------------------------------------------------------
+
+// Some rows of one sequence inside a flat batch.
+struct RowRange {
+  int64_t begin;  // first row in the batch
+  int64_t count;
+};
+
+// Depthwise causal convolution and SiLU over C channels:
+//   out[t, c] = silu(fma over j = 0..K-1 ascending, from bias[c], of (w[j, c], x[t - (K-1) + j, c]))
+// Rows before the first come from `source` [K-1, C]; afterwards `target` [K-1, C] holds the last K-1
+// raw rows. source and target may be the same or different (a fork reads one and writes another).
+//   x [T, C] with stride; w [K, C]; out [T, C] with stride
+struct ConvSequence {
+  RowRange rows;
+  const float* source;
+  float* target;
+};
+void CausalConvSilu(Context& context, std::span<const ConvSequence> sequences, const float* x,
+                    int64_t x_stride, const float* w, const float* bias, int64_t taps,
+                    int64_t channels, float* out, int64_t out_stride);
+
+// dt[t, h] = softplus(x[t, h] + bias[h]) = max(v, 0) + log1p(exp(-|v|)); no clamp.
+void Softplus(Context& context, const float* x, int64_t x_stride, const float* bias, int64_t rows,
+              int64_t width, float* y, int64_t y_stride);
+
+// The recurrence of one head, for t ascending:
+//   dA = exp(dt * A);  h[n, p] = fma(h[n, p], dA, (dt * x[p]) * B[n]);
+//   y[p] = fma(D, x[p], sum over n ascending, from 0, fused, of h[n, p] * C[n])
+// State h: [H, N, Pp] f32 with Pp = P rounded up to 16 (the rest is zero). source may equal target.
+//   x [T, H*P], B and C [T, G*N] (strided views of the convolved rows), dt [T, H], y [T, H*P]
+// Source: Dao & Gu 2024; oracle ref/mamba2.cc.
+struct ScanShape {
+  int64_t heads, head_dim, groups, state;
+};
+inline int64_t PaddedHeadDim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+struct ScanSequence {
+  RowRange rows;
+  const float* source;
+  float* target;
+};
+void SelectiveScan(Context& context, const ScanShape& shape,
+                   std::span<const ScanSequence> sequences, const float* x, const float* b,
+                   const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,
+                   const float* a, const float* d, float* y, int64_t y_stride);
+
+// --- Attention ---------------------------------------------------------------------------------------
+
+constexpr int64_t kPageTokens = 128;        // tokens in a page of keys and values, and in a tile
+constexpr int64_t kSpanTokens = 2048;       // tiles are merged inside spans, then spans
+constexpr int64_t kKeyPanel = 32;           // keys that lie side by side in a page
+
+enum class KvType : uint8_t { kF32, kBF16 };
+inline int64_t KvBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+
+// A page holds, for one layer, K as [kv head][128 / 32 panels][Pp][32 keys] and then V as
+// [kv head][128 keys][Pp], Pp = head_dim rounded up to 16.
+struct AttentionShape {
+  int64_t heads, kv_heads, head_dim;
+  KvType kv_type;
+  // Probabilities and queries are rounded to bfloat16 before their products.
+  bool round_to_bf16;
+};
+inline int64_t KvPageBytes(const AttentionShape& s) {
+  return 2 * kPageTokens * s.kv_heads * PaddedHeadDim(s.head_dim) * KvBytes(s.kv_type);
+}
+
+int64_t AttentionScratchFloats(const AttentionShape& shape);
+
+struct AttentionSequence {
+  RowRange rows;
+  int64_t position;                   // of the first row, absolute in the sequence
+  std::byte* const* pages;            // page i holds tokens [128 i, 128 i + 128)
+  int64_t page_offset;                // where this layer's part of a page begins
+};
+
+// Appends the rows' keys and values to the pages, then
+//   out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V   over keys 0..position of t
+// in tiles of 128 keys ascending: scores with d ascending (fused, from 0); m = max; p = exp(s - m);
+// l = 16-lane sum; O = sum over keys ascending, fused, of p * v; then per tile
+//   m' = max(m, m_t), a = exp(m - m'), b = exp(m_t - m'), O = fma(O, a, O_t * b), l = fma(l, a, l_t * b)
+// first inside each span of 2048 keys, then span by span. out = O / l.
+//   q [T, H*P], k and v [T, K*P], out [T, H*P]
+// Source: Dao et al. 2022 (online softmax); oracle ref/attention.cc.
+void Attention(Context& context, const AttentionShape& shape,
+               std::span<const AttentionSequence> sequences, const float* q, int64_t q_stride,
+               const float* k, const float* v, int64_t kv_stride, float* out, int64_t out_stride);
+
+// --- Mixture of experts ------------------------------------------------------------------------------
+
+// s = sigmoid(logits[t, e]); the top_k experts by s + bias (ties: the lower id); their weights are s,
+// divided by (their sum, in order of rank, + 1e-20) if `normalize`, times `scale`.
+// Experts come out in ascending id, for this is the order in which they are summed.
+//   logits [T, E] in; experts [T, top_k] int32, weights [T, top_k] f32 out; bias [E] or nullptr
+// Source: Wang et al. 2024 (bias for selection only).
+void RouteTopK(Context& context, const float* logits, const float* bias, int64_t rows,
+               int64_t experts, int64_t top_k, bool normalize, float scale, int32_t* expert_ids,
+               float* weights);
+
+// y[t, d] = sum over the token's slots ascending, fused, from 0, of weights[t, slot] * x[row_of[t, slot], d]
+void CombineExperts(Context& context, const float* x, int64_t x_stride, const int32_t* row_of,
+                    const float* weights, int64_t rows, int64_t top_k, int64_t width, float* y,
+                    int64_t y_stride);
+
+}  // namespace lode::kernels
