@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
+#include <cstdlib>
 
 #include "base/json.h"
 #include "base/utf8.h"
@@ -24,6 +26,12 @@ bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
     if (std::tolower(static_cast<unsigned char>(text[i])) != lower[i]) return false;
   }
   return true;
+}
+
+// Whether a number in JSON's form is finite as a double: readers of JSON refuse others, 1e999 and
+// integers of hundreds of digits.
+bool IsFinite(std::string_view number) {
+  return std::isfinite(std::strtod(std::string(number).c_str(), nullptr));
 }
 
 bool IsNull(std::string_view text) { return text == "null" || text == "None"; }
@@ -143,7 +151,9 @@ class LiteralReader {
       if (!More() || !IsDigit(Here())) return false;
       while (More() && IsDigit(Here())) ++at_;
     }
-    out_ += text_.substr(start, at_ - start);
+    const std::string_view number = text_.substr(start, at_ - start);
+    if (!IsFinite(number)) return false;
+    out_ += number;
     return true;
   }
 
@@ -297,7 +307,7 @@ std::optional<std::string> NormalizeNumber(std::string_view text) {
     if (exponent.empty()) return std::nullopt;
     out += exponent;
   }
-  if (!text.empty()) return std::nullopt;
+  if (!text.empty() || !IsFinite(out)) return std::nullopt;
   return out;
 }
 

@@ -17,6 +17,7 @@ namespace lode::text {
 //   object, array    JSON; else a Python literal; else JSON inside one JSON string
 //   any of these     null/None
 //   string           verbatim; null/None only when the type is nullable
+// A number too large for a double does not fit, because readers of JSON refuse it.
 // Nesting deeper than kArgumentDepthMax is not read as JSON.
 std::string ConvertArgument(std::string_view text, const ParameterType& type);
 constexpr int kArgumentDepthMax = 100;

@@ -53,6 +53,14 @@ TEST(ArgumentValue, HandsWhatDoesNotFitItsKindToTheClientAsAString) {
   EXPECT_EQ(Convert("", ValueKind::kArray), "\"\"");
 }
 
+TEST(ArgumentValue, LeavesNumbersThatNoReaderTakesAsText) {
+  const std::string digits(400, '9');
+  EXPECT_EQ(Convert("1e999", ValueKind::kNumber), "\"1e999\"");
+  EXPECT_EQ(Convert(digits, ValueKind::kInteger), QuoteJson(digits));
+  EXPECT_EQ(Convert("[-1e999]", ValueKind::kArray), "\"[-1e999]\"");
+  EXPECT_EQ(Convert("1e-999", ValueKind::kNumber), "1e-999");
+}
+
 TEST(ArgumentValue, ReadsBooleansInAnyCase) {
   EXPECT_EQ(Convert("True", ValueKind::kBoolean), "true");
   EXPECT_EQ(Convert("\nFALSE ", ValueKind::kBoolean), "false");
