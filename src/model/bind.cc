@@ -1,0 +1,423 @@
+#include "model/bind.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/text.h"
+#include "model/config.h"
+#include "model/tensors.h"
+#include "tensor/blocks.h"
+
+namespace lode::model {
+namespace {
+
+using tensor::DType;
+using tensor::Naming;
+using tensor::TensorInfo;
+using tensor::TensorSource;
+using tensor::TensorView;
+
+std::string Without(const std::string& name, std::string_view suffix) {
+  return EndsWith(name, suffix) ? name.substr(0, name.size() - suffix.size()) : name;
+}
+
+class Binder {
+ public:
+  Binder(Model* model) : model_(*model), source_(*model->source) {}
+
+  Result<void> BindSlot(const TensorSlot& slot);
+  const std::vector<std::string>& missing() const { return missing_; }
+
+ private:
+  bool gguf() const { return source_.naming() == Naming::kGguf; }
+  Error Bad(const std::string& name, const std::string& what, Code code = Code::kBadInput) const {
+    return Error(code, source_.path() + ": tensor " + Quote(name) + ": " + what);
+  }
+
+  // The tensor under the first of its names, or nullptr.
+  const TensorInfo* Find(const TensorSlot& slot, int64_t expert, std::string* name) const;
+  Result<std::vector<float>> Vector(const TensorSlot& slot, const TensorInfo& info);
+  Result<Weight> Matrix(const TensorInfo& info, const tensor::Shape& shape);
+  Result<void> ApplyHuggingFaceScales(const TensorInfo& info, const tensor::Shape& shape, Weight* w);
+  Result<float> Scalar(const TensorInfo& info, size_t index = 0);
+  Result<void> BindExperts(const TensorSlot& slot, std::vector<Weight>* weights);
+  void Note(const Weight& weight);
+
+  Weight* MatrixOf(const TensorSlot& slot);
+  std::vector<float>* VectorOf(const TensorSlot& slot);
+  Layer& LayerOf(const TensorSlot& slot) {
+    auto& layers = slot.mtp ? model_.mtp.layers : model_.layers;
+    return layers[static_cast<size_t>(slot.layer)];
+  }
+
+  Model& model_;
+  const TensorSource& source_;
+  std::vector<std::string> missing_;
+};
+
+const TensorInfo* Binder::Find(const TensorSlot& slot, int64_t expert, std::string* name) const {
+  if (gguf()) {
+    *name = slot.gguf;
+    return source_.Find(slot.gguf);
+  }
+  for (const std::string& pattern : slot.hugging_face) {
+    const std::string candidate = slot.experts > 0 ? ExpertName(pattern, expert) : pattern;
+    if (const TensorInfo* info = source_.Find(candidate)) {
+      *name = candidate;
+      return info;
+    }
+  }
+  *name = slot.experts > 0 ? ExpertName(slot.hugging_face.front(), expert)
+                           : slot.hugging_face.front();
+  return nullptr;
+}
+
+Result<std::vector<float>> Binder::Vector(const TensorSlot& slot, const TensorInfo& info) {
+  int64_t want = 0;
+  int64_t have = 0;
+  LODE_CHECK(tensor::CountElements(slot.shape, &want));
+  if (!tensor::CountElements(info.shape, &have) || have != want) {
+    return Bad(info.name, "has the shape " + tensor::ToString(info.shape) + ", but " +
+                              tensor::ToString(gguf() ? slot.gguf_shape : slot.shape) +
+                              " is needed");
+  }
+  const DType dtype = info.dtype;
+  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
+    return Bad(info.name, std::string("is ") + tensor::Name(dtype) +
+                              ", but such a small tensor must be F32, F16 or BF16");
+  }
+  std::vector<float> values(static_cast<size_t>(want));
+  tensor::DecodeBlocks(dtype, source_.View(info).bytes.data(), want, values.data());
+  if (slot.row->transform == Transform::kNegativeExp && !gguf()) {
+    for (float& x : values) x = static_cast<float>(-std::exp(static_cast<double>(x)));
+  }
+  if (slot.row->role == Role::kMambaConv) {  // [C, K] -> [K, C]
+    const int64_t channels = slot.shape.front();
+    const int64_t taps = slot.shape.back();
+    std::vector<float> turned(values.size());
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t k = 0; k < taps; ++k) {
+        turned[static_cast<size_t>(k * channels + c)] = values[static_cast<size_t>(c * taps + k)];
+      }
+    }
+    values = std::move(turned);
+  }
+  model_.vector_bytes += values.size() * sizeof(float);
+  return values;
+}
+
+Result<float> Binder::Scalar(const TensorInfo& info, size_t index) {
+  const TensorView view = source_.View(info);
+  if (info.dtype != DType::kF32 || view.bytes.size() < (index + 1) * sizeof(float)) {
+    return Bad(info.name, "is not the F32 scale it should be");
+  }
+  float value;
+  std::memcpy(&value, view.bytes.data() + index * sizeof(float), sizeof(value));
+  return value;
+}
+
+Result<void> Binder::ApplyHuggingFaceScales(const TensorInfo& info, const tensor::Shape& shape,
+                                            Weight* w) {
+  const std::string module = Without(info.name, ".weight");
+  const TensorInfo* scale = source_.Find(module + ".weight_scale");
+  if (info.dtype == DType::kF8E4M3) {
+    if (scale == nullptr) {
+      if (source_.Find(module + ".weight_scale_inv") != nullptr) {
+        return Bad(info.name, "FP8 with a scale per block of 128 is not supported",
+                   Code::kUnsupported);
+      }
+      return Bad(module + ".weight_scale", "is missing beside the FP8 weight", Code::kNotFound);
+    }
+    int64_t count = 0;
+    tensor::CountElements(scale->shape, &count);
+    if (count == 1) {
+      LODE_ASSIGN(w->scale, Scalar(*scale));
+      return {};
+    }
+    if (count != shape[0] || scale->dtype != DType::kF32) {
+      return Bad(scale->name, "has the shape " + tensor::ToString(scale->shape) +
+                                  ", but one scale for the tensor or one per row is needed");
+    }
+    auto scales = std::make_unique<std::vector<float>>(static_cast<size_t>(count));
+    std::memcpy(scales->data(), source_.View(*scale).bytes.data(), scales->size() * sizeof(float));
+    w->row_scales = scales->data();
+    model_.vector_bytes += scales->size() * sizeof(float);
+    model_.row_scales.push_back(std::move(scales));
+    return {};
+  }
+  // NVFP4: two codes a byte, an E4M3 scale per 16 columns, one scale for the tensor.
+  const TensorInfo* second = source_.Find(module + ".weight_scale_2");
+  if (scale == nullptr || second == nullptr || scale->dtype != DType::kF8E4M3) {
+    return Bad(info.name,
+               "is U8 without the NVFP4 scales '.weight_scale' (F8_E4M3) and '.weight_scale_2': a "
+               "quantization that Lode does not know",
+               Code::kUnsupported);
+  }
+  if (shape[1] % 16 != 0 || scale->shape != tensor::Shape{shape[0], shape[1] / 16}) {
+    return Bad(scale->name, "has the shape " + tensor::ToString(scale->shape) +
+                                ", which does not fit the weight");
+  }
+  w->block_scales = reinterpret_cast<const uint8_t*>(source_.View(*scale).bytes.data());
+  model_.weight_bytes += source_.View(*scale).bytes.size();
+  LODE_ASSIGN(w->scale, Scalar(*second));
+  return {};
+}
+
+Result<Weight> Binder::Matrix(const TensorInfo& info, const tensor::Shape& shape) {
+  Weight w;
+  w.rows = shape[0];
+  w.cols = shape[1];
+  const bool packed = !gguf() && info.dtype == DType::kU8;  // ModelOpt's NVFP4
+  const tensor::Shape stored = packed ? tensor::Shape{shape[0], shape[1] / 2} : shape;
+  if (info.shape != stored) {
+    return Bad(info.name, "has the shape " + tensor::ToString(info.shape) + ", but " +
+                              tensor::ToString(stored) + " is needed");
+  }
+  const TensorView view = source_.View(info);
+  w.data = view.bytes.data();
+  w.dtype = info.dtype;
+  w.row_bytes = static_cast<int64_t>(view.bytes.size()) / std::max<int64_t>(1, shape[0]);
+  model_.weight_bytes += view.bytes.size();
+  if (packed || (!gguf() && info.dtype == DType::kF8E4M3)) {
+    LODE_TRY(ApplyHuggingFaceScales(info, shape, &w));
+  } else if (!tensor::Info(info.dtype).weights) {
+    return Bad(info.name, std::string("is ") + tensor::Name(info.dtype) +
+                              ", which Lode does not know as a weight type",
+               Code::kUnsupported);
+  }
+  if (gguf()) {
+    if (const TensorInfo* scale = source_.Find(Without(info.name, ".weight") + ".scale")) {
+      LODE_ASSIGN(w.scale, Scalar(*scale));
+    }
+  }
+  return w;
+}
+
+void Binder::Note(const Weight& weight) {
+  const tensor::DTypeInfo& info = tensor::Info(weight.dtype);
+  if (info.block_bytes * 8 < 16 * info.block_elements) model_.quantized = true;
+  if (weight.dtype == DType::kBF16) model_.any_bf16 = true;
+}
+
+Result<void> Binder::BindExperts(const TensorSlot& slot, std::vector<Weight>* weights) {
+  std::string name;
+  const TensorInfo* first = Find(slot, 0, &name);
+  const TensorInfo* stacked = gguf() ? first : nullptr;
+  if (!gguf() && first == nullptr) {
+    for (const std::string& pattern : slot.hugging_face) {
+      if (stacked == nullptr) stacked = source_.Find(StackedName(pattern));
+    }
+  }
+  if (stacked == nullptr && (gguf() || first == nullptr)) {
+    missing_.push_back(name);
+    return {};
+  }
+  if (stacked != nullptr) {
+    tensor::Shape want = slot.shape;
+    want.insert(want.begin(), slot.experts);
+    if (stacked->shape != want) {
+      return Bad(stacked->name, "has the shape " + tensor::ToString(stacked->shape) + ", but " +
+                                    tensor::ToString(want) + " is needed");
+    }
+    if (!tensor::Info(stacked->dtype).weights || (!gguf() && stacked->dtype == DType::kF8E4M3)) {
+      return Bad(stacked->name, std::string("is a stack of ") + tensor::Name(stacked->dtype) +
+                                    ", which Lode does not know",
+                 Code::kUnsupported);
+    }
+    const TensorView view = source_.View(*stacked);
+    const auto each = static_cast<int64_t>(view.bytes.size()) / slot.experts;
+    const TensorInfo* scales = source_.Find(Without(stacked->name, ".weight") + ".scale");
+    int64_t scale_count = 0;
+    if (scales != nullptr) tensor::CountElements(scales->shape, &scale_count);
+    for (int64_t e = 0; e < slot.experts; ++e) {
+      Weight w;
+      w.dtype = stacked->dtype;
+      w.rows = slot.shape[0];
+      w.cols = slot.shape[1];
+      w.data = view.bytes.data() + e * each;
+      w.row_bytes = each / w.rows;
+      if (scales != nullptr) {
+        LODE_ASSIGN(w.scale, Scalar(*scales, scale_count == 1 ? 0 : static_cast<size_t>(e)));
+      }
+      weights->push_back(w);
+    }
+    model_.weight_bytes += view.bytes.size();
+    Note(weights->front());
+    return {};
+  }
+  for (int64_t e = 0; e < slot.experts; ++e) {
+    const TensorInfo* info = Find(slot, e, &name);
+    if (info == nullptr) {
+      missing_.push_back(name);
+      continue;
+    }
+    LODE_ASSIGN(Weight w, Matrix(*info, slot.shape));
+    Note(w);
+    weights->push_back(w);
+  }
+  return {};
+}
+
+Weight* Binder::MatrixOf(const TensorSlot& slot) {
+  switch (slot.row->role) {
+    case Role::kEmbedding:
+      return &model_.embedding;
+    case Role::kHead:
+      return &model_.head;
+    case Role::kMtpProjection:
+      return &model_.mtp.projection;
+    case Role::kMambaIn:
+      return &LayerOf(slot).mamba2.in;
+    case Role::kMambaOut:
+      return &LayerOf(slot).mamba2.out;
+    case Role::kQuery:
+      return &LayerOf(slot).attention.query;
+    case Role::kKey:
+      return &LayerOf(slot).attention.key;
+    case Role::kValue:
+      return &LayerOf(slot).attention.value;
+    case Role::kAttentionOut:
+      return &LayerOf(slot).attention.out;
+    case Role::kUp:
+      return &LayerOf(slot).mlp.up;
+    case Role::kDown:
+      return &LayerOf(slot).mlp.down;
+    case Role::kRouter:
+      return &LayerOf(slot).moe.router;
+    case Role::kSharedUp:
+      return &LayerOf(slot).moe.shared_up;
+    case Role::kSharedDown:
+      return &LayerOf(slot).moe.shared_down;
+    case Role::kLatentDown:
+      return &LayerOf(slot).moe.latent_down;
+    case Role::kLatentUp:
+      return &LayerOf(slot).moe.latent_up;
+    default:
+      return nullptr;
+  }
+}
+
+std::vector<float>* Binder::VectorOf(const TensorSlot& slot) {
+  switch (slot.row->role) {
+    case Role::kFinalNorm:
+      return &model_.final_norm;
+    case Role::kMtpEmbeddingNorm:
+      return &model_.mtp.embedding_norm;
+    case Role::kMtpHiddenNorm:
+      return &model_.mtp.hidden_norm;
+    case Role::kMtpFinalNorm:
+      return &model_.mtp.final_norm;
+    case Role::kNorm:
+      return &LayerOf(slot).norm;
+    case Role::kMambaConv:
+      return &LayerOf(slot).mamba2.conv;
+    case Role::kMambaConvBias:
+      return &LayerOf(slot).mamba2.conv_bias;
+    case Role::kMambaA:
+      return &LayerOf(slot).mamba2.a;
+    case Role::kMambaD:
+      return &LayerOf(slot).mamba2.d;
+    case Role::kMambaDtBias:
+      return &LayerOf(slot).mamba2.dt_bias;
+    case Role::kMambaNorm:
+      return &LayerOf(slot).mamba2.norm;
+    case Role::kRouterBias:
+      return &LayerOf(slot).moe.bias;
+    default:
+      return nullptr;
+  }
+}
+
+Result<void> Binder::BindSlot(const TensorSlot& slot) {
+  if (slot.experts > 0) {
+    MoeWeights& moe = LayerOf(slot).moe;
+    return BindExperts(slot, slot.row->role == Role::kExpertUp ? &moe.up : &moe.down);
+  }
+  std::string name;
+  const TensorInfo* info = Find(slot, 0, &name);
+  if (info == nullptr) {
+    const std::string module = Without(name, ".weight");
+    if (source_.Find(module + ".weight_packed") != nullptr) {
+      return Bad(module + ".weight_packed",
+                 "the compressed-tensors quantization is not supported", Code::kUnsupported);
+    }
+    const std::string why = source_.WhyAbsent(name);
+    if (!why.empty()) return Bad(name, why, Code::kUnsupported);
+    missing_.push_back(name);
+    return {};
+  }
+  if (slot.row->kind == Kind::kVector) {
+    std::vector<float>* target = VectorOf(slot);
+    LODE_CHECK(target != nullptr);
+    LODE_ASSIGN(*target, Vector(slot, *info));
+    return {};
+  }
+  Weight* target = MatrixOf(slot);
+  LODE_CHECK(target != nullptr);
+  LODE_ASSIGN(*target, Matrix(*info, slot.shape));
+  Note(*target);
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const TensorSource> source) {
+  auto model = std::make_unique<Model>();
+  model->source = std::move(source);
+  LODE_ASSIGN(model->spec, ReadSpec(*model->source));
+  for (const LayerSpec& spec : model->spec.layers) model->layers.push_back({spec, {}, {}, {}, {}, {}});
+  for (const LayerSpec& spec : model->spec.mtp) {
+    model->mtp.layers.push_back({spec, {}, {}, {}, {}, {}});
+  }
+  Binder binder(model.get());
+  for (const TensorSlot& slot : ListTensors(model->spec)) LODE_TRY(binder.BindSlot(slot));
+  if (!binder.missing().empty()) {
+    constexpr size_t kNamesMax = 20;
+    std::vector<std::string> names = binder.missing();
+    std::string more;
+    if (names.size() > kNamesMax) {
+      more = Format(" and %zu more", names.size() - kNamesMax);
+      names.resize(kNamesMax);
+    }
+    return Error(Code::kNotFound,
+                 model->source->path() + Format(": %zu tensors are missing: ",
+                                                binder.missing().size()) + Join(names, ", ") + more,
+                 "the file is incomplete or of another model; download it again");
+  }
+  if (model->spec.tied_head) model->head = model->embedding;
+  return model;
+}
+
+std::vector<std::string> FindBadNumbers(const TensorSource& source) {
+  std::vector<std::string> findings;
+  constexpr int64_t kPiece = 1 << 16;  // a multiple of every block
+  std::vector<float> values(kPiece);
+  for (const TensorInfo& info : source.tensors()) {
+    const tensor::DTypeInfo& type = tensor::Info(info.dtype);
+    int64_t count = 0;
+    if (!type.weights || !tensor::CountElements(info.shape, &count)) continue;
+    const TensorView view = source.View(info);
+    int64_t nans = 0;
+    int64_t infinities = 0;
+    for (int64_t i = 0; i < count; i += kPiece) {
+      const int64_t piece = std::min(kPiece, count - i);
+      tensor::DecodeBlocks(info.dtype, view.bytes.data() + i / type.block_elements * type.block_bytes,
+                           piece, values.data());
+      for (int64_t j = 0; j < piece; ++j) {
+        nans += std::isnan(values[static_cast<size_t>(j)]);
+        infinities += std::isinf(values[static_cast<size_t>(j)]);
+      }
+    }
+    if (nans > 0 || infinities > 0) {
+      findings.push_back(Format("tensor %s (%s): %lld NaN and %lld infinite of %lld values",
+                                Quote(info.name).c_str(), info.file.c_str(),
+                                static_cast<long long>(nans), static_cast<long long>(infinities),
+                                static_cast<long long>(count)));
+    }
+  }
+  return findings;
+}
+
+}  // namespace lode::model

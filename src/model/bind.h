@@ -1,0 +1,80 @@
+// A model with its weights: every matrix a view of the file it came from, every small vector decoded.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/weight.h"
+#include "model/spec.h"
+#include "tensor/source.h"
+
+namespace lode::model {
+
+using kernels::Weight;
+
+struct Mamba2Weights {
+  Weight in, out;
+  std::vector<float> conv;       // [K, C]: turned round, so that channels are the vector
+  std::vector<float> conv_bias;  // [C]
+  std::vector<float> a, d, dt_bias;  // [heads]; a = -exp(A_log)
+  std::vector<float> norm;           // [inner]
+};
+
+struct AttentionWeights {
+  Weight query, key, value, out;
+};
+
+struct MlpWeights {
+  Weight up, down;
+};
+
+struct MoeWeights {
+  Weight router;            // [E, D]
+  std::vector<float> bias;  // [E], for the choice only
+  std::vector<Weight> up, down;  // one each per expert
+  Weight shared_up, shared_down;  // empty without a shared expert
+  Weight latent_down, latent_up;  // empty without a latent space
+};
+
+// One residual layer. Only the member of its kind is filled.
+struct Layer {
+  LayerSpec spec;
+  std::vector<float> norm;  // [D]
+  Mamba2Weights mamba2;
+  AttentionWeights attention;
+  MlpWeights mlp;
+  MoeWeights moe;
+};
+
+struct MtpHead {
+  std::vector<float> embedding_norm, hidden_norm, final_norm;  // [D]
+  Weight projection;                                           // [D, 2 D]
+  std::vector<Layer> layers;                                   // empty: the model has none
+};
+
+// Life: keeps its source (the mapped files) alive. Threads: read-only after Bind, so any.
+struct Model {
+  ModelSpec spec;
+  std::shared_ptr<const tensor::TensorSource> source;
+  Weight embedding, head;
+  std::vector<float> final_norm;
+  std::vector<Layer> layers;
+  MtpHead mtp;
+  // Scales per row, decoded; Weight::row_scales point into these.
+  std::vector<std::unique_ptr<std::vector<float>>> row_scales;
+
+  uint64_t weight_bytes = 0;   // of the views: what stays in the file
+  uint64_t vector_bytes = 0;   // of the decoded copies
+  bool quantized = false;      // some matrix has less than 16 bits
+  bool any_bf16 = false;       // some matrix is BF16
+};
+
+// Errors: kNotFound with every tensor that is missing; kBadInput for a shape that is not the spec's;
+// kUnsupported for a quantization that Lode does not know. All before anything is computed.
+Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const tensor::TensorSource> source);
+
+// Looks at every weight for NaN and infinity: a sentence for each tensor that has some.
+std::vector<std::string> FindBadNumbers(const tensor::TensorSource& source);
+
+}  // namespace lode::model

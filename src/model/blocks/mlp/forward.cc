@@ -1,0 +1,18 @@
+// down(relu(up(u))^2) (So et al. 2021, "Primer"); no gate.
+#include "model/forward.h"
+
+namespace lode::model {
+
+void MlpForward(BlockRun& run, const MlpSpec& spec, const MlpWeights& weights, int64_t width) {
+  Workspace& w = run.work;
+  run.Round(w.u, run.rows * width);
+  const kernels::MatMulJob up = {&weights.up, w.u, width, w.wide, spec.width, run.rows,
+                                 kernels::Epilogue::kReluSquared};
+  kernels::MatMul(run.kernels, {&up, 1});
+  run.Round(w.wide, run.rows * spec.width);
+  const kernels::MatMulJob down = {&weights.down, w.wide, spec.width, w.x, width, run.rows,
+                                   kernels::Epilogue::kAdd};
+  kernels::MatMul(run.kernels, {&down, 1});
+}
+
+}  // namespace lode::model

@@ -1,0 +1,98 @@
+// Mixture of experts: the router and the shared expert read the full width; routed experts work in the
+// latent space when there is one. The weighted sum has one order at every batch size: experts by
+// ascending id, then the up-projection of the sum, then the shared expert.
+#include <cstring>
+#include <vector>
+
+#include "model/forward.h"
+
+namespace lode::model {
+namespace {
+
+// Rows sorted by expert: rows of expert e are [begin[e], begin[e + 1]) of `gathered`.
+std::vector<int64_t> GroupByExpert(const MoeSpec& spec, int64_t rows, const int32_t* expert_ids,
+                                   int32_t* slot_rows) {
+  std::vector<int64_t> begin(static_cast<size_t>(spec.experts) + 1, 0);
+  const int64_t slots = rows * spec.top_k;
+  for (int64_t i = 0; i < slots; ++i) ++begin[static_cast<size_t>(expert_ids[i]) + 1];
+  for (size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
+  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+  for (int64_t i = 0; i < slots; ++i) {
+    slot_rows[i] = static_cast<int32_t>(next[static_cast<size_t>(expert_ids[i])]++);
+  }
+  return begin;
+}
+
+}  // namespace
+
+void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, int64_t width) {
+  Workspace& w = run.work;
+  const int64_t input = spec.latent > 0 ? spec.latent : width;
+
+  // The router's inputs are never rounded.
+  const kernels::MatMulJob route = {&weights.router, w.u, width, w.router, spec.experts, run.rows};
+  kernels::MatMul(run.kernels, {&route, 1});
+  kernels::RouteTopK(run.kernels, w.router, weights.bias.data(), run.rows, spec.experts, spec.top_k,
+                     spec.normalize, static_cast<float>(spec.scale), w.expert_ids, w.slot_weights);
+  run.Round(w.u, run.rows * width);
+
+  const float* source = w.u;
+  if (spec.latent > 0) {
+    const kernels::MatMulJob down = {&weights.latent_down, w.u, width, w.latent, input, run.rows};
+    kernels::MatMul(run.kernels, {&down, 1});
+    run.Round(w.latent, run.rows * input);
+    source = w.latent;
+  }
+  const std::vector<int64_t> begin = GroupByExpert(spec, run.rows, w.expert_ids, w.slot_rows);
+  const int64_t slots = run.rows * spec.top_k;
+  run.kernels.pool().ParallelFor(slots, 16, [&](int64_t from, int64_t to, int) {
+    for (int64_t i = from; i < to; ++i) {
+      std::memcpy(w.gathered + w.slot_rows[i] * input, source + i / spec.top_k * input,
+                  static_cast<size_t>(input) * sizeof(float));
+    }
+  });
+  std::vector<kernels::MatMulJob> jobs;
+  for (int64_t e = 0; e < spec.experts; ++e) {
+    const auto at = static_cast<size_t>(e);
+    const int64_t count = begin[at + 1] - begin[at];
+    if (count == 0) continue;
+    jobs.push_back({&weights.up[at], w.gathered + begin[at] * input, input,
+                    w.expert_mid + begin[at] * spec.width, spec.width, count,
+                    kernels::Epilogue::kReluSquared});
+  }
+  kernels::MatMul(run.kernels, jobs);
+  run.Round(w.expert_mid, slots * spec.width);
+  jobs.clear();
+  for (int64_t e = 0; e < spec.experts; ++e) {
+    const auto at = static_cast<size_t>(e);
+    const int64_t count = begin[at + 1] - begin[at];
+    if (count == 0) continue;
+    jobs.push_back({&weights.down[at], w.expert_mid + begin[at] * spec.width, spec.width,
+                    w.expert_out + begin[at] * input, input, count});
+  }
+  kernels::MatMul(run.kernels, jobs);
+
+  if (spec.latent > 0) {
+    kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
+                            spec.top_k, input, w.latent, input);
+    run.Round(w.latent, run.rows * input);
+    const kernels::MatMulJob up = {&weights.latent_up, w.latent, input, w.x, width, run.rows,
+                                   kernels::Epilogue::kAdd};
+    kernels::MatMul(run.kernels, {&up, 1});
+  } else {
+    kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
+                            spec.top_k, width, w.latent, width);
+    kernels::AddRows(run.kernels, w.latent, width, w.x, width, run.rows, width);
+  }
+  if (spec.shared_width > 0) {
+    const kernels::MatMulJob up = {&weights.shared_up, w.u, width, w.wide, spec.shared_width,
+                                   run.rows, kernels::Epilogue::kReluSquared};
+    kernels::MatMul(run.kernels, {&up, 1});
+    run.Round(w.wide, run.rows * spec.shared_width);
+    const kernels::MatMulJob down = {&weights.shared_down, w.wide, spec.shared_width, w.x, width,
+                                     run.rows, kernels::Epilogue::kAdd};
+    kernels::MatMul(run.kernels, {&down, 1});
+  }
+}
+
+}  // namespace lode::model

@@ -1,0 +1,498 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/check.h"
+#include "base/text.h"
+
+namespace lode::model {
+
+const char* Name(BlockKind kind) {
+  switch (kind) {
+    case BlockKind::kMamba2:
+      return "Mamba-2";
+    case BlockKind::kAttention:
+      return "attention";
+    case BlockKind::kMlp:
+      return "MLP";
+    case BlockKind::kMoe:
+      return "mixture of experts";
+  }
+  return "?";
+}
+
+int64_t CountLayers(const ModelSpec& spec, BlockKind kind) {
+  return std::count_if(spec.layers.begin(), spec.layers.end(),
+                       [&](const LayerSpec& layer) { return layer.kind == kind; });
+}
+
+namespace {
+
+using tensor::Naming;
+using tensor::TensorSource;
+
+constexpr int64_t kLayersMax = 4096;
+
+// The config as one of the two formats spells it.
+class ConfigReader {
+ public:
+  ConfigReader(const TensorSource& source, const ArchDef& arch)
+      : source_(source), arch_(arch), gguf_(source.naming() == Naming::kGguf) {
+    if (gguf_) prefix_ = GetString(source.config(), "general.architecture") + ".";
+  }
+
+  bool gguf() const { return gguf_; }
+
+  // The field's value under the first of its names that is there and not null, or nullptr.
+  const Json* Find(const Field& field, std::string* key) const {
+    if (gguf_) {
+      if (field.gguf == nullptr) return nullptr;
+      *key = prefix_ + field.gguf;
+      return Present(*key);
+    }
+    for (const char* name : field.hugging_face) {
+      *key = name;
+      if (const Json* value = Present(*key)) return value;
+    }
+    if (!field.hugging_face.empty()) *key = field.hugging_face.front();
+    return nullptr;
+  }
+
+  const Json* Present(const std::string& key) const {
+    const Json* value = FindKey(source_.config(), key);
+    return value == nullptr || value->is_null() ? nullptr : value;
+  }
+
+  Error Bad(const std::string& key, const std::string& what) const {
+    return Error(Code::kBadInput, source_.path() + ": config field " + Quote(key) + " " + what);
+  }
+
+  // One field into `hyper`. A GGUF array of integers gives its largest element.
+  Result<bool> Read(const Field& field, Hyper* hyper) const {
+    std::string key;
+    const Json* value = Find(field, &key);
+    if (value == nullptr) return false;
+    if (field.flag != nullptr) {
+      if (!value->is_boolean()) return Bad(key, "is not true or false");
+      hyper->*field.flag = value->get<bool>();
+      return true;
+    }
+    if (field.real != nullptr) {
+      if (!value->is_number()) return Bad(key, "is not a number");
+      const double real = value->get<double>();
+      if (!std::isfinite(real) || real < 0.0 || real > 1e6) return Bad(key, "is out of range");
+      hyper->*field.real = real;
+      return true;
+    }
+    int64_t number = 0;
+    if (value->is_array() && gguf_) {
+      LODE_ASSIGN(const std::vector<int64_t> numbers, Integers(key, *value, field.max));
+      for (const int64_t n : numbers) number = std::max(number, n);
+    } else {
+      LODE_ASSIGN(number, Integer(key, *value, field.max));
+    }
+    hyper->*field.integer = number;
+    return true;
+  }
+
+  Result<int64_t> Integer(const std::string& key, const Json& value, int64_t max) const {
+    if (!value.is_number_integer()) return Bad(key, "is not a whole number");
+    if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(max)) {
+      return Bad(key, "is larger than " + WithThousands(static_cast<uint64_t>(max)));
+    }
+    const auto number = value.get<int64_t>();
+    if (number < 0) return Bad(key, "is negative");
+    if (number > max) return Bad(key, "is larger than " + WithThousands(static_cast<uint64_t>(max)));
+    return number;
+  }
+
+  Result<std::vector<int64_t>> Integers(const std::string& key, const Json& value,
+                                        int64_t max) const {
+    std::vector<int64_t> numbers;
+    for (const Json& item : value) {
+      LODE_ASSIGN(const int64_t number, Integer(key, item, max));
+      numbers.push_back(number);
+    }
+    return numbers;
+  }
+
+  // GGUF: a number for each layer, from an array or one scalar for all.
+  Result<std::vector<int64_t>> PerLayer(const std::string& name, int64_t layers) const {
+    const std::string key = prefix_ + name;
+    const Json* value = Present(key);
+    if (value == nullptr) return std::vector<int64_t>(static_cast<size_t>(layers), 0);
+    if (!value->is_array()) {
+      LODE_ASSIGN(const int64_t number, Integer(key, *value, int64_t{1} << 24));
+      return std::vector<int64_t>(static_cast<size_t>(layers), number);
+    }
+    if (static_cast<int64_t>(value->size()) != layers) {
+      return Bad(key, Format("has %zu values for %lld layers", value->size(),
+                             static_cast<long long>(layers)));
+    }
+    return Integers(key, *value, int64_t{1} << 24);
+  }
+
+  // Hugging Face: the layers' kinds from a pattern string or a list of words; empty when there is none.
+  Result<std::vector<BlockKind>> Pattern(const std::vector<const char*>& pattern_keys,
+                                         const std::vector<const char*>& list_keys) const {
+    std::vector<BlockKind> kinds;
+    for (const char* key : pattern_keys) {
+      const Json* value = Present(key);
+      if (value == nullptr) continue;
+      if (!value->is_string()) return Bad(key, "is not a string");
+      for (const char letter : value->get_ref<const std::string&>()) {
+        const auto row = std::find_if(arch_.layout.begin(), arch_.layout.end(),
+                                      [&](const Layout& l) { return l.letter == letter; });
+        if (row == arch_.layout.end()) {
+          return Error(Code::kUnsupported,
+                       source_.path() + ": config field " + Quote(key) + " has the layer letter " +
+                           Quote(std::string(1, letter)) + ", which Lode does not know");
+        }
+        kinds.push_back(row->kind);
+      }
+      return kinds;
+    }
+    for (const char* key : list_keys) {
+      const Json* value = Present(key);
+      if (value == nullptr) continue;
+      if (!value->is_array()) return Bad(key, "is not a list");
+      for (const Json& word : *value) {
+        if (!word.is_string()) return Bad(key, "has an item that is not a string");
+        const auto& text = word.get_ref<const std::string&>();
+        const auto row =
+            std::find_if(arch_.layout.begin(), arch_.layout.end(), [&](const Layout& l) {
+              return std::any_of(l.words.begin(), l.words.end(),
+                                 [&](const char* known) { return text == known; });
+            });
+        if (row == arch_.layout.end()) {
+          return Error(Code::kUnsupported, source_.path() + ": config field " + Quote(key) +
+                                               " has the layer kind " + Quote(text) +
+                                               ", which Lode does not know");
+        }
+        kinds.push_back(row->kind);
+      }
+      return kinds;
+    }
+    return kinds;
+  }
+
+ private:
+  const TensorSource& source_;
+  const ArchDef& arch_;
+  bool gguf_;
+  std::string prefix_;
+};
+
+bool Matches(const ArchDef& arch, const TensorSource& source, std::string* name) {
+  const Json& config = source.config();
+  if (source.naming() == Naming::kGguf) {
+    *name = GetString(config, "general.architecture");
+    return *name == arch.gguf_dense || *name == arch.gguf_moe;
+  }
+  *name = GetString(config, "model_type");
+  return std::any_of(arch.hugging_face_types.begin(), arch.hugging_face_types.end(),
+                     [&](const char* type) { return *name == type; });
+}
+
+Result<const ArchDef*> FindArch(const TensorSource& source) {
+  std::string name;
+  std::vector<std::string> known;
+  for (const ArchDef* arch : AllArchs()) {
+    if (Matches(*arch, source, &name)) return arch;
+    if (source.naming() == Naming::kGguf) {
+      known.insert(known.end(), {arch->gguf_dense, arch->gguf_moe});
+    } else {
+      known.insert(known.end(), arch->hugging_face_types.begin(), arch->hugging_face_types.end());
+    }
+  }
+  const char* field =
+      source.naming() == Naming::kGguf ? "'general.architecture'" : "'model_type' in config.json";
+  if (name.empty()) return Error(Code::kBadInput, source.path() + ": " + field + " is missing");
+  return Error(Code::kUnsupported,
+               source.path() + ": " + field + " is " + Quote(name) +
+                   ", a model family that Lode does not run",
+               "it runs " + Join(known, ", "));
+}
+
+// Python writes an endless limit as Infinity, which a JSON reader may give back as null.
+std::string Canonical(const Json& value) {
+  if (value.is_array()) {
+    std::string text = "[";
+    for (size_t i = 0; i < value.size(); ++i) {
+      if (i > 0) text += ",";
+      text += Canonical(value[i]);
+    }
+    return text + "]";
+  }
+  if (value.is_number_float() && std::isinf(value.get<double>())) return "Infinity";
+  return DumpJson(value);
+}
+
+Result<void> CheckRefusals(const ArchDef& arch, const TensorSource& source) {
+  if (source.naming() == Naming::kGguf) return {};
+  for (const Refusal& refusal : arch.refusals) {
+    const Json* value = FindKey(source.config(), refusal.key);
+    if (value == nullptr) continue;
+    const std::string text = Canonical(*value);
+    const std::vector<std::string> allowed = Split(refusal.allowed, '|');
+    if (std::find(allowed.begin(), allowed.end(), text) == allowed.end()) {
+      return Error(Code::kUnsupported, source.path() + ": config field '" + refusal.key + "' is " +
+                                           text + ": Lode does not compute " + refusal.why);
+    }
+  }
+  return {};
+}
+
+bool Needed(Need need, const std::set<BlockKind>& kinds) {
+  switch (need) {
+    case Need::kAlways:
+      return true;
+    case Need::kIfMamba2:
+      return kinds.count(BlockKind::kMamba2) > 0;
+    case Need::kIfAttention:
+      return kinds.count(BlockKind::kAttention) > 0;
+    case Need::kIfMlp:
+      return kinds.count(BlockKind::kMlp) > 0;
+    case Need::kIfMoe:
+      return kinds.count(BlockKind::kMoe) > 0;
+    case Need::kOptional:
+      return false;
+  }
+  return false;
+}
+
+LayerSpec MakeLayer(BlockKind kind, const Hyper& h) {
+  LayerSpec layer;
+  layer.kind = kind;
+  layer.mamba2 = {h.mamba_heads, h.mamba_head_dim, h.groups, h.state, h.taps};
+  layer.attention = {h.heads, h.kv_heads, h.head_dim};
+  layer.mlp = {h.mlp_width};
+  layer.moe.experts = h.experts;
+  layer.moe.top_k = h.top_k;
+  layer.moe.width = h.expert_width;
+  layer.moe.latent = h.latent;
+  layer.moe.shared_width = h.shared_width;
+  layer.moe.normalize = h.normalize_top_k;
+  layer.moe.scale = h.routed_scale;
+  return layer;
+}
+
+// Relations between numbers that the kernels rely on.
+Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
+                        const TensorSource& source) {
+  const auto bad = [&](const std::string& what) {
+    return Error(Code::kBadInput, source.path() + ": config: " + what);
+  };
+  const auto positive = [&](int64_t value, const char* what) -> Result<void> {
+    if (value > 0) return {};
+    return bad(std::string(what) + " is zero");
+  };
+  LODE_TRY(positive(h.width, "hidden size"));
+  LODE_TRY(positive(h.vocabulary, "vocabulary size"));
+  if (kinds.count(BlockKind::kMamba2) > 0) {
+    LODE_TRY(positive(h.mamba_heads, "number of Mamba heads"));
+    LODE_TRY(positive(h.mamba_head_dim, "Mamba head dimension"));
+    LODE_TRY(positive(h.groups, "n_groups"));
+    LODE_TRY(positive(h.state, "SSM state size"));
+    LODE_TRY(positive(h.taps, "convolution kernel"));
+    if (h.mamba_heads % h.groups != 0) {
+      return bad(Format("%lld Mamba heads cannot be split into %lld groups",
+                        static_cast<long long>(h.mamba_heads), static_cast<long long>(h.groups)));
+    }
+  }
+  if (kinds.count(BlockKind::kAttention) > 0) {
+    LODE_TRY(positive(h.heads, "number of attention heads"));
+    LODE_TRY(positive(h.kv_heads, "number of key-value heads"));
+    LODE_TRY(positive(h.head_dim, "attention head dimension"));
+    if (h.heads % h.kv_heads != 0) {
+      return bad(Format("%lld attention heads cannot share %lld key-value heads",
+                        static_cast<long long>(h.heads), static_cast<long long>(h.kv_heads)));
+    }
+  }
+  if (kinds.count(BlockKind::kMlp) > 0) LODE_TRY(positive(h.mlp_width, "MLP width"));
+  if (kinds.count(BlockKind::kMoe) > 0) {
+    LODE_TRY(positive(h.experts, "number of experts"));
+    LODE_TRY(positive(h.top_k, "number of experts per token"));
+    LODE_TRY(positive(h.expert_width, "expert width"));
+    if (h.top_k > h.experts) {
+      return bad(Format("%lld experts per token out of %lld", static_cast<long long>(h.top_k),
+                        static_cast<long long>(h.experts)));
+    }
+    if (h.routing_groups > 1) {
+      return Error(Code::kUnsupported,
+                   source.path() + Format(": config field 'n_group' is %lld: Lode does not route by "
+                                          "groups of experts", static_cast<long long>(h.routing_groups)));
+    }
+    if (h.shared_experts > 0 && h.shared_width == 0) {
+      return bad("'moe_shared_expert_intermediate_size' is missing though there is a shared expert");
+    }
+  }
+  return {};
+}
+
+// GGUF: a layer is recurrent iff it has no kv heads and no feed-forward width, attention iff it only has
+// kv heads, else an MLP or, with a router, a mixture of experts.
+Result<void> LayersFromGguf(const ConfigReader& reader, const TensorSource& source, Hyper* hyper,
+                            std::vector<LayerSpec>* all, std::vector<LayerSpec>* mtp) {
+  LODE_ASSIGN(const auto kv_heads, reader.PerLayer("attention.head_count_kv", hyper->layers));
+  LODE_ASSIGN(const auto widths, reader.PerLayer("feed_forward_length", hyper->layers));
+  const int64_t trunk = hyper->layers - hyper->mtp_layers;
+  for (int64_t i = 0; i < hyper->layers; ++i) {
+    const auto at = static_cast<size_t>(i);
+    const std::string block = "blk." + std::to_string(i) + ".";
+    const bool routed = source.Find(block + "ffn_gate_inp.weight") != nullptr;
+    if (i >= trunk) {  // the MTP block folds two layers into one
+      LayerSpec attention = MakeLayer(BlockKind::kAttention, *hyper);
+      if (kv_heads[at] > 0) attention.attention.kv_heads = kv_heads[at];
+      mtp->push_back(attention);
+      mtp->push_back(MakeLayer(routed ? BlockKind::kMoe : BlockKind::kMlp, *hyper));
+      continue;
+    }
+    BlockKind kind = BlockKind::kMamba2;
+    if (widths[at] > 0) {
+      kind = routed ? BlockKind::kMoe : BlockKind::kMlp;
+    } else if (kv_heads[at] > 0) {
+      kind = BlockKind::kAttention;
+    }
+    LayerSpec layer = MakeLayer(kind, *hyper);
+    if (kind == BlockKind::kAttention) layer.attention.kv_heads = kv_heads[at];
+    if (kind == BlockKind::kMlp) layer.mlp.width = widths[at];
+    if (kind == BlockKind::kMoe && layer.moe.width == 0) layer.moe.width = widths[at];
+    all->push_back(layer);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelSpec> ReadSpec(const TensorSource& source) {
+  LODE_ASSIGN(const ArchDef* arch, FindArch(source));
+  LODE_TRY(CheckRefusals(*arch, source));
+  const ConfigReader reader(source, *arch);
+  Hyper hyper;
+  std::set<std::string> found;
+  for (const Field& field : arch->fields) {
+    LODE_ASSIGN(const bool present, reader.Read(field, &hyper));
+    std::string key;
+    reader.Find(field, &key);
+    if (present) found.insert(key);
+  }
+  // What the formats leave out or spell in another way.
+  if (hyper.vocabulary == 0) {
+    for (const TensorRow& row : arch->tensors) {
+      if (row.role != Role::kEmbedding) continue;
+      const auto* info = source.Find(reader.gguf() ? row.gguf : row.hugging_face);
+      if (info != nullptr && info->shape.size() == 2) hyper.vocabulary = info->shape[0];
+    }
+  }
+  if (hyper.mamba_inner == 0) hyper.mamba_inner = hyper.mamba_heads * hyper.mamba_head_dim;
+  if (hyper.mamba_head_dim == 0 && hyper.mamba_heads > 0) {
+    hyper.mamba_head_dim = hyper.mamba_inner / hyper.mamba_heads;
+  }
+  if (hyper.mamba_heads * hyper.mamba_head_dim != hyper.mamba_inner) {
+    return Error(Code::kBadInput, source.path() + ": config: the Mamba inner width is not a multiple "
+                                                  "of its number of heads");
+  }
+  if (hyper.head_dim == 0 && hyper.heads > 0) hyper.head_dim = hyper.width / hyper.heads;
+
+  ModelSpec spec;
+  if (reader.gguf()) {
+    if (hyper.layers <= hyper.mtp_layers) {
+      return Error(Code::kBadInput, source.path() + ": config field 'block_count' is missing or too "
+                                                    "small");
+    }
+    if (source.Find("output.weight") == nullptr) hyper.tied_head = true;
+    LODE_TRY(LayersFromGguf(reader, source, &hyper, &spec.layers, &spec.mtp));
+  } else {
+    LODE_ASSIGN(const auto kinds, reader.Pattern(arch->pattern_keys, arch->pattern_list_keys));
+    LODE_ASSIGN(const auto mtp_kinds, reader.Pattern(arch->mtp_pattern_keys, arch->mtp_list_keys));
+    if (kinds.empty()) {
+      return Error(Code::kBadInput, source.path() + ": config.json says nothing of the layers: '" +
+                                        arch->pattern_keys.front() + "' and '" +
+                                        arch->pattern_list_keys.front() + "' are missing");
+    }
+    const auto count = static_cast<int64_t>(kinds.size());
+    if (count > kLayersMax || (hyper.layers != 0 && hyper.layers != count)) {
+      return Error(Code::kBadInput,
+                   source.path() + Format(": config field 'num_hidden_layers' is %lld, but the layer "
+                                          "pattern has %lld layers",
+                                          static_cast<long long>(hyper.layers),
+                                          static_cast<long long>(count)));
+    }
+    for (const BlockKind kind : kinds) spec.layers.push_back(MakeLayer(kind, hyper));
+    if (hyper.mtp_layers > 0) {
+      if (hyper.mtp_layers > 1) {
+        return Error(Code::kUnsupported,
+                     source.path() + ": config field 'num_nextn_predict_layers' is " +
+                         std::to_string(hyper.mtp_layers) + ": Lode runs one MTP block");
+      }
+      if (mtp_kinds.empty()) {
+        return Error(Code::kBadInput, source.path() + ": config.json has an MTP head but not '" +
+                                          arch->mtp_pattern_keys.front() + "'");
+      }
+      for (const BlockKind kind : mtp_kinds) {
+        if (kind == BlockKind::kMamba2) {
+          return Error(Code::kUnsupported,
+                       source.path() + ": an MTP head with Mamba layers is not supported");
+        }
+        spec.mtp.push_back(MakeLayer(kind, hyper));
+      }
+    }
+  }
+
+  std::set<BlockKind> kinds;
+  for (const LayerSpec& layer : spec.layers) kinds.insert(layer.kind);
+  for (const LayerSpec& layer : spec.mtp) kinds.insert(layer.kind);
+  std::vector<std::string> missing;
+  for (const Field& field : arch->fields) {
+    const bool spelled = reader.gguf() ? field.gguf != nullptr : !field.hugging_face.empty();
+    std::string key;
+    reader.Find(field, &key);
+    if (spelled && Needed(field.need, kinds) && found.count(key) == 0) {
+      // Derived above, or per layer.
+      if (field.integer == &Hyper::head_dim && hyper.head_dim > 0) continue;
+      if (field.integer == &Hyper::expert_width && spec.layers.front().moe.width > 0) continue;
+      missing.push_back(key);
+    }
+  }
+  if (!missing.empty()) {
+    return Error(Code::kBadInput, source.path() + ": config lacks " + Join(missing, ", "));
+  }
+  if (hyper.expert_width == 0) {
+    for (const LayerSpec& layer : spec.layers) {
+      if (layer.kind == BlockKind::kMoe) hyper.expert_width = layer.moe.width;
+    }
+  }
+  LODE_TRY(CheckHyper(hyper, kinds, source));
+
+  spec.family = arch->family;
+  spec.name = reader.gguf() ? GetString(source.config(), "general.name")
+                            : GetString(source.config(), "_name_or_path");
+  spec.vocabulary = hyper.vocabulary;
+  spec.width = hyper.width;
+  spec.context_max = hyper.context_max;
+  spec.norm_epsilon = hyper.norm_epsilon;
+  spec.tied_head = hyper.tied_head;
+  return spec;
+}
+
+const ArchDef& ArchOf(const ModelSpec& spec) {
+  for (const ArchDef* arch : AllArchs()) {
+    if (spec.family == arch->family) return *arch;
+  }
+  LODE_CHECK(false);
+}
+
+std::string PatternOf(const ModelSpec& spec) {
+  std::string pattern;
+  for (const LayerSpec& layer : spec.layers) {
+    for (const Layout& row : ArchOf(spec).layout) {
+      if (row.kind == layer.kind) pattern += row.letter;
+    }
+  }
+  return pattern;
+}
+
+}  // namespace lode::model

@@ -1,0 +1,216 @@
+#include "model/forward.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace lode::model {
+namespace {
+
+// The widths that decide how much memory a row needs: the largest over all layers, never those of the
+// first.
+struct Widths {
+  int64_t wide = 0, mixed = 0, conv = 0, heads = 0, latent = 0, experts = 0;
+  int64_t slots = 0, slot_input = 0, slot_mid = 0;  // top_k; floats for all of a row's slots
+};
+
+Widths WidthsOf(const ModelSpec& spec) {
+  Widths w;
+  const auto raise = [](int64_t* at, int64_t value) { *at = std::max(*at, value); };
+  const auto add = [&](const LayerSpec& layer) {
+    const Mamba2Spec& m = layer.mamba2;
+    const AttentionSpec& a = layer.attention;
+    switch (layer.kind) {
+      case BlockKind::kMamba2:
+        raise(&w.wide, m.projection());
+        raise(&w.mixed, m.inner());
+        raise(&w.conv, m.conv_dim());
+        raise(&w.heads, m.heads);
+        break;
+      case BlockKind::kAttention:
+        raise(&w.wide, a.q_width() + 2 * a.kv_width());
+        raise(&w.mixed, a.q_width());
+        break;
+      case BlockKind::kMlp:
+        raise(&w.wide, layer.mlp.width);
+        break;
+      case BlockKind::kMoe: {
+        const int64_t input = layer.moe.latent > 0 ? layer.moe.latent : spec.width;
+        raise(&w.wide, layer.moe.shared_width);
+        raise(&w.latent, input);
+        raise(&w.experts, layer.moe.experts);
+        raise(&w.slots, layer.moe.top_k);
+        raise(&w.slot_input, layer.moe.top_k * input);
+        raise(&w.slot_mid, layer.moe.top_k * layer.moe.width);
+        break;
+      }
+    }
+  };
+  for (const LayerSpec& layer : spec.layers) add(layer);
+  for (const LayerSpec& layer : spec.mtp) add(layer);
+  return w;
+}
+
+// Calls take(pointer member, bytes) for each buffer: the one list behind Bytes and the constructor.
+template <class Take>
+void ForEachBuffer(const ModelSpec& spec, int64_t rows, const Take& take) {
+  const Widths w = WidthsOf(spec);
+  take(&Workspace::x, rows * spec.width);
+  take(&Workspace::u, rows * spec.width * 2);
+  take(&Workspace::hidden, rows * spec.width);
+  take(&Workspace::wide, rows * w.wide);
+  take(&Workspace::mixed, rows * w.mixed);
+  take(&Workspace::conv, rows * w.conv);
+  take(&Workspace::dt, rows * w.heads);
+  take(&Workspace::latent, rows * w.latent);
+  take(&Workspace::router, rows * w.experts);
+  take(&Workspace::slot_weights, rows * w.slots);
+  take(&Workspace::gathered, rows * w.slot_input);
+  take(&Workspace::expert_mid, rows * w.slot_mid);
+  take(&Workspace::expert_out, rows * w.slot_input);
+}
+
+constexpr int kIntegerBuffers = 2;  // expert_ids and slot_rows, each [R, top_k]
+
+uint64_t Align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+uint64_t BufferBytes(const ModelSpec& spec, int64_t rows) {
+  uint64_t bytes = 0;
+  ForEachBuffer(spec, rows, [&](float* Workspace::*, int64_t floats) {
+    bytes += Align(static_cast<uint64_t>(floats) * sizeof(float));
+  });
+  return bytes + kIntegerBuffers *
+                     Align(static_cast<uint64_t>(rows * WidthsOf(spec).slots) * sizeof(int32_t));
+}
+
+}  // namespace
+
+uint64_t Workspace::Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
+                          int threads) {
+  return Align(BufferBytes(spec, rows_max) + 64) +
+         kernels::Context::ScratchBytes(threads, ScratchFloats(spec, numerics, rows_max));
+}
+
+int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics,
+                                 int64_t rows_max) {
+  int64_t floats = kernels::MatMulScratchFloats(rows_max);
+  const auto add = [&](const LayerSpec& layer) {
+    if (layer.kind != BlockKind::kAttention) return;
+    floats = std::max(floats,
+                      kernels::AttentionScratchFloats(ShapeOf(layer.attention, numerics)));
+  };
+  for (const LayerSpec& layer : spec.layers) add(layer);
+  for (const LayerSpec& layer : spec.mtp) add(layer);
+  return floats;
+}
+
+Workspace::Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows, int threads)
+    : rows_max(rows) {
+  memory_ = static_cast<std::byte*>(std::aligned_alloc(64, Align(BufferBytes(spec, rows) + 64)));
+  LODE_CHECK(memory_ != nullptr);
+  std::byte* at = memory_;
+  ForEachBuffer(spec, rows, [&](float* Workspace::*buffer, int64_t floats) {
+    this->*buffer = reinterpret_cast<float*>(at);
+    at += Align(static_cast<uint64_t>(floats) * sizeof(float));
+  });
+  const uint64_t integers = static_cast<uint64_t>(rows * WidthsOf(spec).slots) * sizeof(int32_t);
+  expert_ids = reinterpret_cast<int32_t*>(at);
+  slot_rows = reinterpret_cast<int32_t*>(at + Align(integers));
+}
+
+Workspace::~Workspace() { std::free(memory_); }
+
+Runner::Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, int64_t rows_max)
+    : model_(model),
+      numerics_(numerics),
+      layout_(MakeStateLayout(model.spec, numerics)),
+      workspace_(model.spec, numerics, rows_max, pool->threads()),
+      context_(pool, Workspace::ScratchFloats(model.spec, numerics, rows_max)) {}
+
+void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
+                      std::span<const SequenceView> sequences) {
+  const int64_t width = model_.spec.width;
+  const auto at = static_cast<size_t>(index);
+  const auto epsilon = static_cast<float>(model_.spec.norm_epsilon);
+  Workspace& w = workspace_;
+  kernels::RmsNorm(context_, w.x, width, layer.norm.data(), epsilon, rows, width, w.u, width);
+  BlockRun run = {context_, w, numerics_, rows, sequences, epsilon};
+  switch (layer.spec.kind) {
+    case BlockKind::kMamba2:
+      Mamba2Forward(run, layer.spec.mamba2, layer.mamba2, layout_.conv_offset[at],
+                    layout_.state_offset[at], width);
+      break;
+    case BlockKind::kAttention:
+      AttentionForward(run, layer.spec.attention, layer.attention,
+                       mtp ? layout_.mtp_page_offset[at] : layout_.page_offset[at], mtp, width);
+      break;
+    case BlockKind::kMlp:
+      MlpForward(run, layer.spec.mlp, layer.mlp, width);
+      break;
+    case BlockKind::kMoe:
+      MoeForward(run, layer.spec.moe, layer.moe, width);
+      break;
+  }
+}
+
+void Runner::Forward(const Batch& batch) {
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const int64_t width = model_.spec.width;
+  LODE_CHECK(rows <= workspace_.rows_max);
+  EmbedForward(context_, model_.embedding, batch.tokens, workspace_.x, width);
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    RunLayer(model_.layers[i], static_cast<int64_t>(i), false, rows, batch.sequences);
+  }
+  kernels::RmsNorm(context_, workspace_.x, width, model_.final_norm.data(),
+                   static_cast<float>(model_.spec.norm_epsilon), rows, width, workspace_.hidden,
+                   width);
+  Logits(batch);
+}
+
+void Runner::MtpForward(const float* hidden, const Batch& batch) {
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const int64_t width = model_.spec.width;
+  const auto epsilon = static_cast<float>(model_.spec.norm_epsilon);
+  const MtpHead& head = model_.mtp;
+  LODE_CHECK(rows <= workspace_.rows_max);
+  LODE_CHECK(!head.layers.empty());
+  Workspace& w = workspace_;
+  EmbedForward(context_, model_.embedding, batch.tokens, w.x, width);
+  // The embedding half comes first.
+  kernels::RmsNorm(context_, w.x, width, head.embedding_norm.data(), epsilon, rows, width, w.u,
+                   2 * width);
+  kernels::RmsNorm(context_, hidden, width, head.hidden_norm.data(), epsilon, rows, width,
+                   w.u + width, 2 * width);
+  if (numerics_.activations == Activations::kBF16) {
+    kernels::RoundToBF16(context_, w.u, rows * 2 * width);
+  }
+  const kernels::MatMulJob join = {&head.projection, w.u, 2 * width, w.x, width, rows};
+  kernels::MatMul(context_, {&join, 1});
+  for (size_t i = 0; i < head.layers.size(); ++i) {
+    RunLayer(head.layers[i], static_cast<int64_t>(i), true, rows, batch.sequences);
+  }
+  kernels::RmsNorm(context_, w.x, width, head.final_norm.data(), epsilon, rows, width, w.hidden,
+                   width);
+  Logits(batch);
+}
+
+void Runner::Logits(const Batch& batch) {
+  const int64_t width = model_.spec.width;
+  const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+  if (rows == 0) return;
+  Workspace& w = workspace_;
+  for (int64_t i = 0; i < rows; ++i) {
+    std::memcpy(w.u + i * width, w.hidden + batch.logit_rows[static_cast<size_t>(i)] * width,
+                static_cast<size_t>(width) * sizeof(float));
+  }
+  if (numerics_.activations == Activations::kBF16) {
+    kernels::RoundToBF16(context_, w.u, rows * width);
+  }
+  const kernels::MatMulJob job = {&model_.head, w.u,  width, batch.logits,
+                                  model_.spec.vocabulary, rows};
+  kernels::MatMul(context_, {&job, 1});
+}
+
+}  // namespace lode::model

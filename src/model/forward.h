@@ -1,0 +1,120 @@
+// The network, run: embed; for each layer x += block(norm(x), state); norm; head. Rows of many sequences
+// go through together, and no row's bits depend on its company (kernels/ops.h).
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/ops.h"
+#include "model/bind.h"
+#include "model/state.h"
+
+namespace lode::model {
+
+// All the memory that a forward pass of up to `rows_max` rows needs, taken once.
+// Life: belongs to one Runner. Threads: one pass at a time.
+class Workspace {
+ public:
+  Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max, int threads);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // What the constructor takes, to the byte.
+  static uint64_t Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
+                        int threads);
+  // Scratch that each thread needs for this model.
+  static int64_t ScratchFloats(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
+
+  int64_t rows_max = 0;
+  float* x = nullptr;        // [R, D] residual stream
+  float* u = nullptr;        // [R, 2 D] normed input; the MTP head's concatenation
+  float* hidden = nullptr;   // [R, D] after the final norm
+  float* wide = nullptr;     // [R, widest projection]
+  float* mixed = nullptr;    // [R, widest block output before its last projection]
+  float* conv = nullptr;     // [R, C]
+  float* dt = nullptr;       // [R, heads]
+  float* latent = nullptr;   // [R, latent or D]
+  float* router = nullptr;   // [R, E]
+  float* slot_weights = nullptr;  // [R, top_k]
+  int32_t* expert_ids = nullptr;  // [R, top_k]
+  int32_t* slot_rows = nullptr;   // [R, top_k]
+  float* gathered = nullptr;      // [R top_k, X]
+  float* expert_mid = nullptr;    // [R top_k, F]
+  float* expert_out = nullptr;    // [R top_k, X]
+
+ private:
+  std::byte* memory_ = nullptr;
+};
+
+// What one forward pass computes.
+struct Batch {
+  std::span<const int32_t> tokens;           // flat, rows of all sequences; ids < V (checked by the caller)
+  std::span<const SequenceView> sequences;
+  // Rows whose logits are wanted, ascending, and where: logits [n, V].
+  std::span<const int32_t> logit_rows;
+  float* logits = nullptr;
+};
+
+// A model with the means to run it.
+// Life: model and pool outlive it. Threads: one call at a time.
+class Runner {
+ public:
+  Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, int64_t rows_max);
+
+  // Afterwards workspace().hidden has the rows after the final norm, which the MTP head takes.
+  void Forward(const Batch& batch);
+
+  // The MTP head for rows with hidden states (after the final norm) [T, D] and the token that follows
+  // each: fills its pages, leaves its own hidden in workspace().hidden, writes logits like Forward. The
+  // position of a row is that of its hidden state.
+  void MtpForward(const float* hidden, const Batch& batch);
+
+  const Model& model() const { return model_; }
+  const Numerics& numerics() const { return numerics_; }
+  const StateLayout& layout() const { return layout_; }
+  Workspace& workspace() { return workspace_; }
+  int64_t rows_max() const { return workspace_.rows_max; }
+  kernels::Context& kernels() { return context_; }
+
+ private:
+  void RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
+                std::span<const SequenceView> sequences);
+  void Logits(const Batch& batch);
+
+  const Model& model_;
+  Numerics numerics_;
+  StateLayout layout_;
+  Workspace workspace_;
+  kernels::Context context_;
+};
+
+// What the blocks see of a running pass.
+struct BlockRun {
+  kernels::Context& kernels;
+  Workspace& work;
+  const Numerics& numerics;
+  int64_t rows;
+  std::span<const SequenceView> sequences;
+  float epsilon;
+
+  bool bf16() const { return numerics.activations == Activations::kBF16; }
+  void Round(float* data, int64_t count) {
+    if (bf16()) kernels::RoundToBF16(kernels, data, count);
+  }
+};
+
+// x[t] = the embedding's row of tokens[t].
+void EmbedForward(kernels::Context& kernels, const Weight& embedding,
+                  std::span<const int32_t> tokens, float* x, int64_t x_stride);
+
+// Each reads its normed input in work.u [rows, D] and adds its output to work.x.
+void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& weights,
+                   int64_t conv_offset, int64_t state_offset, int64_t width);
+void AttentionForward(BlockRun& run, const AttentionSpec& spec, const AttentionWeights& weights,
+                      int64_t page_offset, bool mtp, int64_t width);
+void MlpForward(BlockRun& run, const MlpSpec& spec, const MlpWeights& weights, int64_t width);
+void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, int64_t width);
+
+}  // namespace lode::model

@@ -1,0 +1,54 @@
+// What a sequence keeps between tokens, as bytes: pages of keys and values, and one slot for everything
+// recurrent. This is all that the runtime ever learns about a model's layers: it moves pages and slots
+// about, and kernels read the slot at `source` and write it at `target` (so a fork copies nothing).
+//
+//   page: 128 tokens of every attention layer, layer after layer (kernels/ops.h says how one looks)
+//   slot: for each Mamba layer the last K-1 raw rows [K-1, C], then the state [H, N, Pp]; all f32
+//   MTP page: the same as a page for the attention layers of the MTP head
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "model/spec.h"
+
+namespace lode::model {
+
+// How inputs of matrix products and the KV cache are rounded. Sums are f32 always, the residual stream
+// and the recurrent state too.
+enum class Activations : uint8_t { kF32, kBF16 };
+
+struct Numerics {
+  Activations activations = Activations::kF32;
+  kernels::KvType kv = kernels::KvType::kF32;
+};
+
+struct StateLayout {
+  // By layer of the trunk, -1 for layers of another kind.
+  std::vector<int64_t> page_offset;   // of the layer's part in a page
+  std::vector<int64_t> conv_offset;   // in a slot
+  std::vector<int64_t> state_offset;  // in a slot
+  std::vector<int64_t> mtp_page_offset;  // by layer of the MTP head
+  uint64_t page_bytes = 0;
+  uint64_t slot_bytes = 0;
+  uint64_t mtp_page_bytes = 0;
+};
+
+StateLayout MakeStateLayout(const ModelSpec& spec, const Numerics& numerics);
+
+kernels::AttentionShape ShapeOf(const AttentionSpec& spec, const Numerics& numerics);
+
+// Rows of one sequence in a step, and where its state lies. A fresh sequence has position 0 and a
+// zeroed source slot.
+struct SequenceView {
+  kernels::RowRange rows;       // in the batch
+  int64_t position = 0;         // of the first of these rows
+  std::byte* const* pages = nullptr;
+  const std::byte* slot_source = nullptr;
+  std::byte* slot_target = nullptr;
+  std::byte* const* mtp_pages = nullptr;
+};
+
+}  // namespace lode::model
