@@ -202,7 +202,7 @@ Result<void> HfCheckpoint::LoadIndex(const std::string& index) {
   }
   if (!missing.empty()) return MissingShards(missing, files.size());
 
-  size_t unmapped = 0;
+  size_t unmapped = 0, found_count = 0;
   for (const std::string& file : files) {
     LODE_ASSIGN(const auto bytes, Map(file));
     LODE_ASSIGN(SafetensorsFile parsed, ParseSafetensors(bytes, FilePath(file)));
@@ -212,7 +212,8 @@ Result<void> HfCheckpoint::LoadIndex(const std::string& index) {
         ++unmapped;
         return false;
       }
-      found->second.found = true;
+      found->second.found = true;  // a file has no name twice, so this counts each once
+      ++found_count;
       return true;
     };
     for (TensorInfo& info : parsed.tensors) {
@@ -222,11 +223,11 @@ Result<void> HfCheckpoint::LoadIndex(const std::string& index) {
       if (claim(name)) unreadable_.emplace(name, dtype);
     }
   }
-  std::vector<std::string> absent;
-  for (const auto& [name, file] : weight_map->items()) {
-    if (!wanted[name].found) absent.push_back(name + " (in " + wanted[name].file + ")");
-  }
-  if (!absent.empty()) {
+  if (found_count < wanted.size()) {
+    std::vector<std::string> absent;
+    for (const auto& [name, file] : weight_map->items()) {
+      if (!wanted[name].found) absent.push_back(name + " (in " + wanted[name].file + ")");
+    }
     return Error(Code::kNotFound, Format("%zu tensors of ", absent.size()) + index +
                                       " are not in the files it names: " + List(absent),
                  "the files do not belong together; download them again");
