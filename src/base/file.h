@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -19,6 +20,9 @@ Result<uint64_t> FileSize(const std::string& path);
 
 // The bytes of a file of at most `bytes_max` bytes (a guard: configs are small, weights are mapped).
 Result<std::string> ReadFile(const std::string& path, uint64_t bytes_max = uint64_t{256} << 20);
+
+// The names (not paths) of what is in a folder, sorted.
+Result<std::vector<std::string>> ListFolder(const std::string& path);
 
 // A read-only map of a whole file; empty files map to an empty span.
 // Life: the bytes live as long as the object. Threads: reading is free for all.

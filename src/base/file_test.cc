@@ -61,5 +61,12 @@ TEST_F(FileTest, AMissingFileAndAFolderAreErrors) {
   EXPECT_FALSE(MappedFile::Open(Path("none")).ok());
 }
 
+TEST_F(FileTest, ListsAFolderInOrder) {
+  ASSERT_TRUE(WriteFileAtomic(Path("b"), "").ok());
+  ASSERT_TRUE(WriteFileAtomic(Path("a"), "").ok());
+  EXPECT_EQ(ListFolder(folder_.string()).value(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(ListFolder(Path("absent")).error().code(), Code::kNotFound);
+}
+
 }  // namespace
 }  // namespace lode

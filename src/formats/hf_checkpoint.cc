@@ -1,7 +1,6 @@
 #include "formats/hf_checkpoint.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <set>
 #include <utility>
 
@@ -105,7 +104,8 @@ Result<std::string> HfCheckpoint::ReadFile(const std::string& name) const {
 
 Result<Json> HfCheckpoint::ReadJson(const std::string& name) const {
   LODE_ASSIGN(const std::string text, ReadFile(name));
-  Result<Json> json = ParseJson(text);
+  // These files are written by Python.
+  Result<Json> json = ParseJson(text, {.python_numbers = true});
   if (!json.ok()) json.error().AddContext(Quote(FilePath(name), 300));
   return json;
 }
@@ -141,15 +141,13 @@ Result<void> HfCheckpoint::LoadSingle(const std::string& file) {
     std::vector<std::string> others;
     bool pickles = false;
     if (!in_memory_) {
-      std::error_code ignored;
-      for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
-        const std::string name = entry.path().filename().string();
+      LODE_ASSIGN(const std::vector<std::string> names, ListFolder(path_));
+      for (const std::string& name : names) {
         if (EndsWith(name, ".safetensors")) others.push_back(name);
         pickles = pickles || EndsWith(name, ".bin") || EndsWith(name, ".pth");
       }
     }
     if (!others.empty()) {
-      std::sort(others.begin(), others.end());
       return Error(Code::kNotFound, std::string("it has neither ") + kIndexFile + " nor " +
                                         kSingleFile + ", only " + List(others),
                    "download the index too, or give the path of one .safetensors file");

@@ -1,6 +1,5 @@
 #include "formats/open.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
@@ -52,16 +51,13 @@ Result<Source> OpenFolder(const std::string& path) {
   const bool has_weights = FileExists(path + "/model.safetensors") ||
                            FileExists(path + "/model.safetensors.index.json");
   if (has_weights) return AsSource(HfCheckpoint::Open(path));
+  LODE_ASSIGN(const std::vector<std::string> names, ListFolder(path));
   std::vector<std::string> models;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
-    const std::string name = entry.path().filename().string();
+  for (const std::string& name : names) {
     if (EndsWith(name, ".gguf") && !IsLaterShard(name)) models.push_back(name);
   }
-  if (error) return SystemError("cannot list the folder", path, error.value());
   if (models.size() == 1) return AsSource(GgufFile::Open(path + "/" + models[0]));
   if (models.size() > 1) {
-    std::sort(models.begin(), models.end());
     return Error(Code::kBadInput, Quote(path, 300) + Format(" holds %zu GGUF models: ",
                                                             models.size()) + Join(models, ", "),
                  "give the path of one");
