@@ -2,8 +2,8 @@
 
 A fault lives only in memory: a Tree with one file changed, added or removed.
 """
-from tidy import (COLUMNS_MAX, FILE_LINES_MAX, FUNCTION_LINES_MAX, RATCHET, RULES, cpp_functions, measured,
-                  strip)
+from tidy import (COLUMNS_MAX, FILE_LINES_MAX, FUNCTION_LINES_MAX, RATCHET, RULES, cpp_functions,
+                  measured, strip)
 
 
 def faults():
