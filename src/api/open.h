@@ -1,0 +1,96 @@
+// MODEL -> tensors, text tools, a running engine. MODEL is a .gguf file, a Hugging Face folder, `demo`
+// (embedded in the program), or ORG/NAME[:FILE] that was pulled before.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "model/bind.h"
+#include "runtime/engine.h"
+#include "runtime/sampler.h"
+#include "tensor/source.h"
+#include "text/template/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace lode::api {
+
+// Errors: what the formats say; for a name that is neither a path nor in the store, what to do.
+Result<std::shared_ptr<const tensor::TensorSource>> OpenSource(const std::string& model);
+
+// Everything about text that a checkpoint carries.
+struct TextTools {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::string template_source;                          // empty: the checkpoint has none
+  std::unique_ptr<text::ChatTemplate> chat_template;    // null: none
+  std::string bos, eos;                                 // as text, may be empty
+  std::vector<int32_t> stop_ids;
+  runtime::SamplingOptions sampling;                    // the checkpoint's defaults, else greedy
+  std::vector<std::string> warnings;
+};
+Result<TextTools> OpenText(const tensor::TensorSource& source);
+// Only the tokenizer, for verbs that need nothing else.
+Result<std::unique_ptr<text::Tokenizer>> OpenTokenizer(const tensor::TensorSource& source);
+// Only the template: its source, and the texts of BOS and EOS.
+struct TemplateSource {
+  std::string source, bos, eos;
+};
+Result<TemplateSource> OpenTemplate(const tensor::TensorSource& source);
+
+enum class ActivationMode { kAuto, kBF16, kF32 };
+// The mode's name, as flags spell it. Errors: the list of names.
+Result<ActivationMode> ParseActivations(const std::string& name);
+
+struct RunOptions {
+  int threads = 0;             // 0: the cores we may use
+  int64_t context_tokens = 0;  // 0: DefaultContext
+  int64_t agents = 1;          // sequences at once
+  int64_t rows_max = 0;        // rows of a step; 0: a default
+  ActivationMode activations = ActivationMode::kAuto;
+};
+
+// What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto computes with
+// f32 activations and keeps the KV cache in f32, or in bf16 when the weights themselves are no finer
+// (BF16 or quantized): then its rounding is below theirs.
+model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16);
+
+// Everything resolved: no "auto" is left.
+runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quantized, bool any_bf16,
+                                        const RunOptions& options);
+
+// A model ready to run.
+// Life: the engine refers to the model; both go with this.
+struct Running {
+  std::shared_ptr<const tensor::TensorSource> source;
+  std::unique_ptr<model::Model> model;
+  runtime::EngineOptions options;
+  std::unique_ptr<runtime::Engine> engine;
+};
+// Errors: also kNoSpace when the plan does not fit the memory that is left, with both numbers.
+Result<Running> Run(std::shared_ptr<const tensor::TensorSource> source, const RunOptions& options);
+
+// What a run takes, before anything is loaded, in bytes.
+struct MemoryPlan {
+  uint64_t weights = 0;        // matrices, mapped from the file
+  uint64_t other_tensors = 0;  // mapped too: small tensors, scales, what the model does not use
+  uint64_t headers = 0;        // of the files, in front of their tensors
+  uint64_t vectors = 0;        // small tensors, decoded
+  uint64_t workspace = 0;      // activations and scratch
+  uint64_t states = 0;         // pages and slots
+  uint64_t logits = 0;         // a row for each sequence, and a copy to sample from
+  // Measured by who makes the plan, not computed: zero from PlanMemory.
+  uint64_t text = 0;           // heap of tokenizer, template, metadata
+  uint64_t program = 0;        // code and libraries
+  uint64_t page_tokens = 0, page_bytes = 0, slot_bytes = 0;
+
+  uint64_t mapped() const { return weights + other_tensors + headers; }
+  uint64_t total() const {
+    return mapped() + vectors + workspace + states + logits + text + program;
+  }
+};
+MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options);
+
+}  // namespace lode::api

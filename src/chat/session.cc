@@ -1,0 +1,74 @@
+#include "chat/session.h"
+
+#include <utility>
+
+namespace lode::chat {
+
+Session::Session(runtime::Engine* engine, const text::Tokenizer* tokenizer,
+                 const text::ChatTemplate* chat_template, SessionOptions options)
+    : tokenizer_(tokenizer),
+      template_(chat_template),
+      options_(std::move(options)),
+      conversation_(engine) {}
+
+Result<std::vector<int32_t>> Session::Encode(const text::RenderedPrompt& prompt) const {
+  if (options_.special_in_input) return tokenizer_->Encode(prompt.text);
+  // Control tokens count where the template wrote them; the same letters from a user stay letters.
+  std::vector<int32_t> ids;
+  const auto add = [&](size_t begin, size_t end, bool recognise) -> Result<void> {
+    if (begin == end) return {};
+    LODE_ASSIGN(const auto piece,
+                tokenizer_->Encode(std::string_view(prompt.text).substr(begin, end - begin),
+                                   {.recognise_special = recognise}));
+    ids.insert(ids.end(), piece.begin(), piece.end());
+    return {};
+  };
+  size_t at = 0;
+  for (const text::ByteSpan& span : prompt.input_spans) {
+    LODE_TRY(add(at, span.begin, true));
+    LODE_TRY(add(span.begin, span.end, false));
+    at = span.end;
+  }
+  LODE_TRY(add(at, prompt.text.size(), true));
+  return ids;
+}
+
+Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& options,
+                           const std::function<void(const text::OutputEvent&)>& on_event) {
+  LODE_ASSIGN(const Json variables, text::MakeTemplateVariables(
+                                        request, {.bos_token = options_.bos,
+                                                  .eos_token = options_.eos}));
+  LODE_ASSIGN(const text::RenderedPrompt rendered, template_->RenderWithOrigin(variables));
+  const std::string& prompt = rendered.text;
+  LODE_ASSIGN(const std::vector<int32_t> ids, Encode(rendered));
+
+  text::OutputParserOptions parsing;
+  // The prompt itself says whether the answer begins inside a trace.
+  const size_t opened = prompt.rfind("<think>");
+  parsing.thinking = opened != std::string::npos && prompt.find("</think>", opened) == std::string::npos;
+  const Json* tools = FindKey(request, "tools");
+  parsing.tool_calls = tools != nullptr && tools->is_array() && !tools->empty();
+  text::OutputParser parser(parsing);
+  text::StreamDecoder decoder(*tokenizer_);
+  Reply reply;
+  const auto pass_on = [&](const std::vector<text::OutputEvent>& events) {
+    for (const text::OutputEvent& event : events) on_event(event);
+    reply.output.Add(events);
+  };
+  LODE_ASSIGN(reply.report, conversation_.Generate(ids, options, [&](int32_t token) {
+    pass_on(parser.Push(decoder.Push(token)));
+    return true;
+  }));
+  pass_on(parser.Push(decoder.Flush()));
+  text::StopCause cause = text::StopCause::kStop;
+  if (reply.report.reason == runtime::StopReason::kCancelled) cause = text::StopCause::kCancelled;
+  if (reply.report.reason == runtime::StopReason::kLength ||
+      reply.report.reason == runtime::StopReason::kContextFull) {
+    cause = text::StopCause::kLength;
+  }
+  pass_on(parser.Finish(cause));
+  reply.finish = parser.finish_reason();
+  return reply;
+}
+
+}  // namespace lode::chat

@@ -1,0 +1,49 @@
+// One dialogue with a model: request -> template -> tokens -> engine -> whole UTF-8 -> events.
+// Life: engine, tokenizer and template outlive it. Threads: the engine's owner.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "runtime/generate.h"
+#include "text/parsers/output_parser.h"
+#include "text/template/chat_template.h"
+#include "text/template/request.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace lode::chat {
+
+struct SessionOptions {
+  std::string bos, eos;          // as the template wants them
+  bool special_in_input = true;  // control tokens written in messages become control tokens
+};
+
+struct Reply {
+  text::ParsedOutput output;
+  text::FinishReason finish = text::FinishReason::kStop;
+  runtime::GenerateReport report;
+};
+
+class Session {
+ public:
+  Session(runtime::Engine* engine, const text::Tokenizer* tokenizer,
+          const text::ChatTemplate* chat_template, SessionOptions options);
+
+  // Answers `request` ("messages", "tools", any variable of the template). Events come as they happen.
+  // Errors: a request that the template refuses; those of the engine.
+  Result<Reply> Ask(const Json& request, const runtime::GenerateOptions& options,
+                    const std::function<void(const text::OutputEvent&)>& on_event);
+
+ private:
+  Result<std::vector<int32_t>> Encode(const text::RenderedPrompt& prompt) const;
+
+  const text::Tokenizer* tokenizer_;
+  const text::ChatTemplate* template_;
+  SessionOptions options_;
+  runtime::Conversation conversation_;
+};
+
+}  // namespace lode::chat

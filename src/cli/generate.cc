@@ -1,0 +1,123 @@
+// lode generate: continue a text.
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/console.h"
+#include "cli/model_flags.h"
+#include "cli/speed.h"
+#include "cli/verbs.h"
+
+namespace lode::cli {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  SamplingFlags sampling;
+  std::string prompt, file;
+  int64_t count = 256;
+  int64_t chunk = 0;
+  bool json = false, no_special = false, ignore_eos = false, quiet = false;
+};
+
+const char* ReasonName(runtime::StopReason reason) {
+  switch (reason) {
+    case runtime::StopReason::kStopToken:
+      return "stop";
+    case runtime::StopReason::kLength:
+      return "length";
+    case runtime::StopReason::kContextFull:
+      return "context_full";
+    case runtime::StopReason::kCancelled:
+      return "cancelled";
+  }
+  return "?";
+}
+
+Result<void> RunGenerate(Flags& flags) {
+  if (flags.prompt.empty() == flags.file.empty()) {
+    return Error(Code::kBadInput, "give the prompt with -p TEXT or with --file");
+  }
+  if (!flags.file.empty()) {
+    LODE_ASSIGN(flags.prompt, ReadFile(flags.file));
+  }
+  LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
+  LODE_ASSIGN(const api::TextTools tools, api::OpenText(*source));
+  LODE_ASSIGN(const std::vector<int32_t> prompt,
+              tools.tokenizer->Encode(flags.prompt, {.recognise_special = !flags.no_special,
+                                                     .add_special = true}));
+  const int64_t needed = static_cast<int64_t>(prompt.size()) + flags.count;
+  LODE_ASSIGN(api::Running running, flags.model.Open(std::move(source), needed));
+
+  runtime::GenerateOptions options;
+  LODE_ASSIGN(options.sampling, flags.sampling.Resolve(tools.sampling));
+  if (!flags.ignore_eos) options.stop_ids = tools.stop_ids;
+  options.tokens_max = flags.count;
+  options.chunk = flags.chunk;
+  options.cancel = &Interrupted();
+  ProgressBar bar("reading the prompt", "tok", static_cast<int64_t>(prompt.size()));
+  options.prompt_progress = [&](int64_t done) { bar.Update(done); };
+
+  runtime::Conversation conversation(running.engine.get());
+  text::StreamDecoder decoder(*tools.tokenizer);
+  std::string text;
+  std::vector<int32_t> tokens;
+  LODE_ASSIGN(const auto report, conversation.Generate(prompt, options, [&](int32_t token) {
+    bar.Finish();
+    tokens.push_back(token);
+    const std::string piece = decoder.Push(token);
+    text += piece;
+    if (!flags.json) {
+      Print(piece);
+      std::fflush(stdout);
+    }
+    return true;
+  }));
+  const std::string rest = decoder.Flush();
+  text += rest;
+  if (flags.json) {
+    Json json;
+    json["text"] = text;
+    json["tokens"] = tokens;
+    json["finish_reason"] = ReasonName(report.reason);
+    json["seed"] = options.sampling.seed;
+    json["prompt_tokens"] = report.prompt_tokens;
+    json["prompt_seconds"] = report.prompt_seconds;
+    json["generate_seconds"] = report.generate_seconds;
+    Print(DumpJson(json) + "\n");
+  } else {
+    Print(rest + "\n");
+    if (!flags.quiet) PrintSpeed(report, *running.engine);
+  }
+  if (report.reason == runtime::StopReason::kCancelled) return InterruptedError();
+  return {};
+}
+
+}  // namespace
+
+void AddGenerate(CLI::App& app, Action* action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* verb = app.add_subcommand("generate", "Continue a text, without a chat template");
+  flags->model.AddTo(verb);
+  verb->add_option("-p,--prompt", flags->prompt, "the text to continue");
+  verb->add_option("--file", flags->file, "read the text from a file");
+  verb->add_option("-n,--tokens", flags->count, "at most so many new tokens")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  flags->sampling.AddTo(verb);
+  verb->add_option("--chunk", flags->chunk, "rows of a prompt step (changes no bit)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_flag("--ignore-eos", flags->ignore_eos, "go on after a stop token");
+  verb->add_flag("--no-special", flags->no_special,
+                 "special tokens written in the prompt stay ordinary text");
+  verb->add_flag("--json", flags->json, "one JSON object instead of text as it comes");
+  verb->add_flag("-q,--quiet", flags->quiet, "no speed line");
+  verb->footer("Example: lode generate demo -p 'ROMEO:' -n 100 --temp 0.8 --seed 1");
+  verb->callback([=] { *action = [=] { return RunGenerate(*flags); }; });
+}
+
+}  // namespace lode::cli

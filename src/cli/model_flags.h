@@ -1,0 +1,36 @@
+// Flags that several verbs share: which model, how it is run, how tokens are drawn.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "api/open.h"
+
+namespace lode::cli {
+
+struct ModelFlags {
+  std::string model;
+  std::string activations = "auto";
+  api::RunOptions run;
+
+  void AddTo(CLI::App* verb);
+  // Without --context the caller may choose a size: `tokens_needed` if > 0.
+  Result<api::Running> Open(std::shared_ptr<const tensor::TensorSource> source,
+                            int64_t tokens_needed = 0);
+};
+
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p;
+  std::optional<int64_t> top_k;
+  std::optional<uint64_t> seed;
+
+  void AddTo(CLI::App* verb);
+  // The checkpoint's defaults with what was asked for. Without --seed one is drawn.
+  Result<runtime::SamplingOptions> Resolve(const runtime::SamplingOptions& defaults) const;
+};
+
+// "1,2,3" (blanks allowed). Errors: kBadInput that names the item.
+Result<std::vector<int32_t>> ParseTokenList(const std::string& text);
+
+}  // namespace lode::cli
