@@ -164,10 +164,41 @@ Result<void> CheckDepth(std::string_view text, int depth_max) {
   return {};
 }
 
+// Python's bare words for what is no number, put in quotes. Empty when the text has none, so that a
+// large file is not copied for nothing.
+std::string QuotePythonNumbers(std::string_view text) {
+  constexpr std::string_view kWords[] = {"Infinity", "-Infinity", "NaN"};
+  std::string quoted;
+  size_t copied = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == 'I' || c == '-' || c == 'N') {
+      for (const std::string_view word : kWords) {
+        if (text.substr(i, word.size()) != word) continue;
+        quoted.append(text.substr(copied, i - copied)).append(1, '"').append(word).append(1, '"');
+        i += word.size() - 1;
+        copied = i + 1;
+        break;
+      }
+    }
+  }
+  if (copied > 0) quoted.append(text.substr(copied));
+  return quoted;
+}
+
 }  // namespace
 
 Result<void> VisitJson(std::string_view text, const JsonLimits& limits, JsonVisitor* visitor) {
   LODE_TRY(CheckDepth(text, limits.depth_max));
+  std::string quoted;
+  if (limits.python_numbers) quoted = QuotePythonNumbers(text);
+  if (!quoted.empty()) text = quoted;
   Events events(text, visitor);
   try {
     Json::sax_parse(text.begin(), text.end(), &events);

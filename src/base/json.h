@@ -16,6 +16,9 @@ using Json = nlohmann::ordered_json;
 struct JsonLimits {
   int depth_max = 128;             // nesting; deeper input is an error, not a stack overflow
   bool refuse_duplicates = false;  // a repeated key in one object is an error
+  // Python writes Infinity, -Infinity and NaN as bare words, which JSON does not have; with this they
+  // are read as the strings "Infinity", "-Infinity", "NaN" (a JSON value holds no infinity).
+  bool python_numbers = false;
 };
 
 // Parses the whole of `text`. Errors: kBadInput with line and column.

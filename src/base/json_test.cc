@@ -53,5 +53,16 @@ TEST(Json, InvalidUtf8IsReplacedOnOutput) {
   EXPECT_EQ(DumpJson(Json("a\xff")), "\"a\xEF\xBF\xBD\"");
 }
 
+TEST(Json, ReadsPythonsBareWordsAsStringsWhenAsked) {
+  const std::string text = R"({"a": [0.0, Infinity], "b": -Infinity, "c":NaN, "d \" NaN": "Infinity -3"})";
+  EXPECT_FALSE(ParseJson(text).ok());
+  const auto json = ParseJson(text, {.python_numbers = true});
+  ASSERT_TRUE(json.ok()) << json.error().ToString();
+  EXPECT_EQ(DumpJson(*json),
+            R"({"a":[0.0,"Infinity"],"b":"-Infinity","c":"NaN","d \" NaN":"Infinity -3"})");
+  EXPECT_FALSE(ParseJson("[Infinity3]", {.python_numbers = true}).ok());
+  EXPECT_FALSE(ParseJson("[-Infinit]", {.python_numbers = true}).ok());
+}
+
 }  // namespace
 }  // namespace lode

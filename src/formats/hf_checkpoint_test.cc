@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstring>
+#include <ctime>
 
 #include "formats/safetensors_writer.h"
 #include "formats/test_files.h"
@@ -169,13 +169,13 @@ TEST(HfCheckpoint, AnIndexOfAHundredThousandTensorsOpensInLinearTime) {
   Memory memory;
   memory.Add("config.json", "{}").Add("model.safetensors.index.json", index + "}}");
   memory.Add("a.safetensors", SafetensorsBytes(header + "}", std::string(kTensors, 'x')));
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // of this process: the machine may be busy
   const auto opened = memory.Open();
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   ASSERT_TRUE(opened.ok()) << opened.error().ToString();
   EXPECT_EQ((*opened)->tensors().size(), static_cast<size_t>(kTensors));
-  RecordProperty("seconds", std::to_string(took.count()));
-  EXPECT_LT(took.count(), 10);  // measured below 1 s; a quadratic step would take minutes
+  RecordProperty("seconds", std::to_string(seconds));
+  EXPECT_LT(seconds, 12);  // measured below 1 s; a quadratic step would take a minute
 }
 
 TEST(HfCheckpoint, WrittenFoldersAreReadBackWholeOrSharded) {
