@@ -49,7 +49,7 @@ LIBRARIES = {
 SYSTEM_HEADERS = re.compile(
     r'^([a-z_0-9]+|(sys|linux|asm)/[a-z_]+\.h|'
     r'(fcntl|unistd|signal|sched|termios|pthread|dirent|poll|dlfcn|pwd|errno|string|math|stdio|stdlib|'
-    r'stdint|stddef|stdbool|time|limits|fenv|immintrin|cpuid|arm_neon|spawn|getopt|fnmatch|glob|locale|wchar)\.h)$')
+    r'stdint|stddef|stdbool|time|limits|fenv|immintrin|cpuid|arm_neon|spawn|getopt|fnmatch|glob|locale|malloc|wchar)\.h)$')
 
 # In code, without comments and strings.
 BANNED_CODE = (
@@ -310,7 +310,7 @@ def rule_opening(tree):
                 yield path, 1, 'has no #pragma once'
         elif ending == '.py' and not re.match(r'(#!.*\n)?(#|r?""")', text):
             yield path, 1, 'begins without a comment that says what it is'
-        elif ending == '.md' and not text.startswith('# '):
+        elif ending == '.md' and not re.match(r'(---\n(.*\n)*?---\n+)?# ', text):  # a model card's head
             yield path, 1, 'begins without a title'
 
 
@@ -401,6 +401,29 @@ def rule_mentions(tree):
             for _, match in hits(r'\]\(([^)#:]+)(#[^)]*)?\)', words if path.endswith('.md') else ''):
                 if not tree.exists(os.path.normpath(os.path.join(here, match.group(1)))):
                     yield path, start, f'links to {match.group(1)}, which does not exist'
+
+
+def rule_commands(tree):
+    """docs/CLI.md lists the program's verbs, and no document shows a flag that no verb has."""
+    verbs, flags = set(), {'--help'}
+    for path in tree.files:
+        if path.startswith('src/cli/') and path.endswith('.cc') and not is_test(path):
+            verbs.update(m.group(1) for _, m in hits(r'add_subcommand\(\s*"([a-z]+)"', tree.files[path]))
+            flags.update(m.group(0) for _, m in hits(r'--[a-z][a-z-]+', tree.files[path]))
+    page = 'docs/CLI.md'
+    listed = {}
+    for line, match in hits(r'^\| `([a-z]+)\b', tree.files.get(page, '')):
+        listed[match.group(1)] = line
+    for verb in sorted(verbs - set(listed)):
+        yield page, 1, f'does not list the verb {verb}'
+    for verb in sorted(set(listed) - verbs):
+        yield page, listed[verb], f'lists {verb}, which is no verb'
+    for path in ('README.md', page):
+        for number, line in enumerate(tree.files.get(path, '').split('\n'), 1):
+            if path == page or line.startswith('    lode '):
+                for flag in re.findall(r'(?<![\w-])--[a-z][a-z-]+', line):
+                    if flag not in flags:
+                        yield path, number, f'shows {flag}, which no verb has'
 
 
 # --- The ratchet ---------------------------------------------------------------------------------------
@@ -517,7 +540,7 @@ def turn_ratchet(tree):
 
 
 RULES = (rule_layers, rule_links, rule_libraries, rule_code, rule_words, rule_private, rule_families,
-         rule_opening, rule_whitespace, rule_dead, rule_readmes, rule_mentions, rule_ratchet)
+         rule_opening, rule_whitespace, rule_dead, rule_readmes, rule_mentions, rule_commands, rule_ratchet)
 
 
 def run_rules(tree, rules=RULES):
