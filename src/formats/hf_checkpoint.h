@@ -56,6 +56,7 @@ class HfCheckpoint final : public tensor::TensorSource {
   // generation_config.json, hf_quant_config.json ...), by plain name.
   bool HasFile(const std::string& name) const;
   Result<std::string> ReadFile(const std::string& name) const;
+  // Bare Infinity and NaN, as Python writes them, are read as strings (JsonLimits::python_numbers).
   Result<Json> ReadJson(const std::string& name) const;
 
   // What is odd but harmless, a sentence each: tensors that the index does not map, and the like.

@@ -73,6 +73,15 @@ TEST(HfCheckpoint, OpensASingleFile) {
   EXPECT_FALSE(model.HasFile("../config.json"));
 }
 
+TEST(HfCheckpoint, ReadsAConfigAsPythonWritesIt) {
+  Memory memory;
+  memory.Add("config.json", R"({"time_step_limit":[0.0,Infinity]})");
+  memory.Add("model.safetensors", Weights({"a"}));
+  const auto opened = memory.Open();
+  ASSERT_TRUE(opened.ok()) << opened.error().ToString();
+  EXPECT_EQ(DumpJson((*opened)->config()), R"({"time_step_limit":[0.0,"Infinity"]})");
+}
+
 TEST(HfCheckpoint, OpensShardsByTheirIndex) {
   Memory memory;
   memory.Add("config.json", "{}").Add("one.safetensors", Weights({"a", "stray"}));
