@@ -281,6 +281,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   const int64_t each =
       options.context_tokens > 0 ? options.context_tokens : std::min(kContextDefault, claimed);
   resolved.context_tokens = each * resolved.sequences_max;
+  resolved.sequence_tokens_max = each;
   resolved.rows_max = options.rows_max > 0 ? options.rows_max : std::min(kRowsDefault, each);
   return resolved;
 }

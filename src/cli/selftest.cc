@@ -65,6 +65,7 @@ Result<Bits> Compute(const api::Running& running, const Way& way,
   const int64_t chunk = way.chunk == 0 ? count : std::min(way.chunk, count);
   options.rows_max = chunk * (1 + 2 * way.company);
   options.context_tokens = count * (2 + 2 * way.company) + 512;
+  options.sequence_tokens_max = 0;
   runtime::Engine engine(*running.model, options);
   const auto width = static_cast<size_t>(engine.vocabulary());
   Bits bits(tokens.size() * width);

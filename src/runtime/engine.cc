@@ -47,7 +47,8 @@ void Sequence::Release() {
 }
 
 Engine::Engine(const model::Model& model, const EngineOptions& options)
-    : pool_(options.threads),
+    : sequence_tokens_max_(options.sequence_tokens_max),
+      pool_(options.threads),
       runner_(model, options.numerics, &pool_, options.rows_max),
       states_(runner_.layout(), PagesFor(options), options.sequences_max) {}
 
@@ -68,16 +69,18 @@ Result<Sequence> Engine::NewSequence() {
 }
 
 Result<void> Engine::Grow(Sequence* sequence, int64_t tokens, bool mtp) {
+  const auto full = [&] {
+    return Error(Code::kNoSpace,
+                 Format("the context is full at %lld tokens, and %lld are needed",
+                        static_cast<long long>(sequence->position_), static_cast<long long>(tokens)),
+                 "start with a larger --context");
+  };
+  if (sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_) return full();
   std::vector<std::byte*>& pages = mtp ? sequence->mtp_pages_ : sequence->pages_;
   if (mtp ? runner_.layout().mtp_page_bytes == 0 : runner_.layout().page_bytes == 0) return {};
   while (static_cast<int64_t>(pages.size()) < PageCount(tokens)) {
     std::byte* page = mtp ? states_.TakeMtpPage() : states_.TakePage();
-    if (page == nullptr) {
-      return Error(Code::kNoSpace,
-                   Format("the context is full at %lld tokens",
-                          static_cast<long long>(sequence->position_)),
-                   "start with a larger --context");
-    }
+    if (page == nullptr) return full();
     pages.push_back(page);
   }
   return {};

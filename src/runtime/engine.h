@@ -22,6 +22,7 @@ struct EngineOptions {
   int threads = 1;
   int64_t context_tokens = 4096;  // room for so many tokens, shared by all sequences
   int64_t sequences_max = 1;
+  int64_t sequence_tokens_max = 0;  // of one sequence; 0: as long as there is room
   int64_t rows_max = 256;         // rows of one step
 };
 
@@ -101,6 +102,7 @@ class Engine {
   Result<void> Grow(Sequence* sequence, int64_t tokens, bool mtp);
   Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
+  int64_t sequence_tokens_max_;
   ThreadPool pool_;
   model::Runner runner_;
   StatePool states_;

@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""The program from outside, as a user or a script meets it: outputs, exit codes, sentences, signals.
+
+Usage: cli_test.py LODE_BINARY SOURCE_DIR NO_NETWORK_LIBRARY
+"""
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+LODE, SOURCE, NO_NETWORK = sys.argv[1:4]
+GOLDEN = os.path.join(SOURCE, "tests", "golden")
+DENSE = os.path.join(GOLDEN, "dense-head80")
+GGUF = os.path.join(GOLDEN, "gguf", "f32-dense.gguf")
+
+
+def run(*args, stdin="", timeout=120, env=None, stdout=subprocess.PIPE):
+    return subprocess.run([LODE, *args], input=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})})
+
+
+def read_npy(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    size = struct.unpack("<H", data[8:10])[0]
+    header = eval(data[10:10 + size])  # a dict of literals, written by NumPy or by us
+    rows, cols = header["shape"]
+    assert header["descr"] == "<f4" and not header["fortran_order"]
+    return rows, cols, struct.unpack(f"<{rows * cols}f", data[10 + size:])
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="lode-cli-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, content):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(content)
+        return self.path(name)
+
+    def assert_bad(self, result, *words, code=2):
+        """Exit code 2, nothing on standard output, one sentence that has the words."""
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertEqual(result.stdout or "", "")
+        for word in words:
+            self.assertIn(word, result.stderr)
+        self.assertTrue(result.stderr.startswith("lode: "), result.stderr)
+
+    # --- help and version ---
+
+    def test_version_and_help_teach(self):
+        self.assertRegex(run("--version").stdout, r"^lode \d+\.\d+\.\d+")
+        text = run("--help").stdout
+        for verb in ("chat", "generate", "logits", "tokenize", "detokenize", "render", "inspect", "convert", "pull", "selftest"):
+            self.assertIn(verb, text)
+            self.assertEqual(run(verb, "--help").returncode, 0)
+        self.assertEqual(run().returncode, 0)
+
+    def test_a_misspelt_verb_gets_a_guess(self):
+        self.assert_bad(run("generat", "demo"), "did you mean 'generate'")
+        self.assert_bad(run("chat", "demo", "--tempp", "1"), "--tempp")
+
+    # --- generate, chat ---
+
+    def test_generate_repeats_itself_with_the_same_seed(self):
+        args = ["generate", "demo", "-p", "ROMEO:", "-n", "24", "--temp", "1", "--seed", "7", "--json"]
+        first, second = (json.loads(run(*args).stdout) for _ in range(2))
+        self.assertEqual(first["text"], second["text"])
+        self.assertEqual(first["seed"], 7)
+        other = json.loads(run(*args[:-2], "8", "--json").stdout)
+        self.assertNotEqual(first["text"], other["text"])
+        whole = json.loads(run(*args, "--threads", "1", "--chunk", "1").stdout)
+        self.assertEqual(first["tokens"], whole["tokens"])
+
+    def test_chat_answers_lines_of_standard_input(self):
+        result = run("chat", "demo", "--seed", "1", "-n", "20", stdin="Good morrow.\nWho art thou?\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertGreater(len(result.stdout.strip()), 3)
+        self.assertIn("tok/s", result.stderr)
+        # The second prompt continues the first dialogue, so a part of it is not computed again.
+        self.assertIn("reused", result.stderr)
+
+    def test_chat_at_a_terminal_has_commands_and_survives_ctrl_c(self):
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execv(LODE, [LODE, "chat", "demo", "--seed", "1", "-n", "4000", "--context", "8000"])
+        output = b""
+
+        def expect(text, seconds=60):
+            nonlocal output
+            end = time.time() + seconds
+            while text not in output:
+                ready, _, _ = select.select([terminal], [], [], max(0, end - time.time()))
+                self.assertTrue(ready, f"no {text!r} in {output[-500:]!r}")
+                output += os.read(terminal, 4096)
+            output = output.split(text, 1)[1]
+
+        expect(b"> ")
+        os.write(terminal, b"/help\n")
+        expect(b"/reset")
+        expect(b"> ")
+        os.write(terminal, b"/hlp\n")
+        expect(b"did you mean /help")
+        expect(b"> ")
+        os.write(terminal, b"Speak, and do not stop.\n")
+        time.sleep(0.3)
+        os.kill(child, signal.SIGINT)
+        expect(b"tok/s")
+        expect(b"> ")
+        os.write(terminal, b"/quit\n")
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        os.close(terminal)
+
+    def test_ctrl_c_ends_generate_with_130(self):
+        child = subprocess.Popen([LODE, "generate", "demo", "-p", "x", "-n", "1000000", "--ignore-eos", "--context",
+                                  "2000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        child.stdout.read(1)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 130)
+
+    def test_the_prompt_must_be_given_and_fit(self):
+        self.assert_bad(run("generate", "demo"), "-p TEXT")
+        self.assert_bad(run("generate", "demo", "-p", "a b c d e f g h i j k l m n", "--context", "4"), "context is full")
+
+    # --- logits ---
+
+    def test_logits_are_float32_rows_of_every_position_in_any_chunks(self):
+        for model, extra in ((DENSE, []), (GGUF, []), ("demo", ["--activations", "bf16"])):
+            files = []
+            for chunk in ("1", "7", "200"):
+                out = self.path(f"{chunk}.npy")
+                result = run("logits", model, "--tokens", "1,2,3,4,5,6,7,8,9", "--out", out, "--chunk", chunk, *extra)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                files.append(open(out, "rb").read())
+                rows, cols, values = read_npy(out)
+                self.assertEqual(rows, 9)
+                self.assertTrue(all(v == v for v in values))
+            self.assertEqual(files[0], files[1])
+            self.assertEqual(files[0], files[2])
+
+    def test_logits_refuse_what_cannot_be(self):
+        out = self.path("x.npy")
+        self.assert_bad(run("logits", "demo", "--tokens", "1,99999999", "--out", out), "99999999")
+        self.assert_bad(run("logits", "demo", "--tokens", "1,x", "--out", out), "'x'")
+        self.assert_bad(run("logits", "demo", "--tokens", "-1", "--out", out), "-1")
+        self.assert_bad(run("logits", "demo", "--tokens", "1", "--out", out, "--activations", "int4"), "int4", "bf16")
+        self.assert_bad(run("logits", "demo", "--tokens", "1", "--out", self.path("no/such/x.npy")), "no/such")
+        self.assertEqual(os.listdir(self.folder), [])
+
+    # --- text ---
+
+    def test_tokenize_round_trips_and_knows_special_tokens(self):
+        text = "Hello <|im_end|> wörld 🦙\n\n"
+        file = self.write("t.txt", text)
+        ids = json.loads(run("tokenize", "demo", "--file", file, "--json").stdout)
+        plain = json.loads(run("tokenize", "demo", "--file", file, "--json", "--no-special").stdout)
+        self.assertIn(11, ids)
+        self.assertNotIn(11, plain)
+        for these in (ids, plain):
+            back = run("detokenize", "demo", ",".join(map(str, these)), "--json").stdout
+            self.assertEqual(json.loads(back), text)
+        self.assert_bad(run("detokenize", "demo", "1,123456789"), "123456789")
+        self.assert_bad(run("tokenize", "demo"), "--file")
+
+    def test_invalid_utf8_is_replaced(self):
+        with open(self.path("bad.txt"), "wb") as file:
+            file.write(b"a\xff\xc3b")
+        ids = json.loads(run("tokenize", "demo", "--file", self.path("bad.txt"), "--json").stdout)
+        back = run("detokenize", "demo", ",".join(map(str, ids)), "--json").stdout
+        self.assertEqual(json.loads(back), "a\ufffd\ufffdb")
+
+    def test_render_prints_the_text_and_nothing_else(self):
+        template = self.write("t.jinja", "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+                              "{{ strftime_now('%Y') }}{{ eos_token }}")
+        request = self.write("r.json", json.dumps({"messages": [{"role": "user", "content": "Hi ✓"}]}))
+        result = run("render", "--template", template, "--request", request, "--bos", "<B>", "--eos", "<E>", "--now",
+                     "2025-06-28T12:00:00")
+        self.assertEqual(result.stdout, "<B>[user]Hi ✓2025<E>")
+
+    def test_hostile_templates_end_with_a_sentence(self):
+        request = self.write("r.json", '{"messages": []}')
+        for name, source in {
+            "loop": "{% for a in range(1000000000000) %}x{% endfor %}",
+            "nest": "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "blowup": "{% set ns = namespace(s='x' * 1000) %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "syntax": "{% if %}",
+            "depth": "{{ " + "(" * 100000 + " }}",
+            "raise": "{{ raise_exception('no such role') }}",
+        }.items():
+            with self.subTest(name):
+                self.assert_bad(run("render", "--template", self.write("t.jinja", source), "--request", request, timeout=60))
+        self.assert_bad(run("render", "demo", "--request", self.write("bad.json", "{")), "bad.json")
+
+    # --- models that are wrong ---
+
+    def test_models_that_are_not_there_or_not_models(self):
+        self.assert_bad(run("generate", self.path("none.gguf"), "-p", "x"), "none.gguf")
+        self.assert_bad(run("generate", "someone/something", "-p", "x", env={"LODE_HOME": self.folder}), "lode pull")
+        self.assert_bad(run("generate", self.write("x.gguf", "not a model at all"), "-p", "x"), "x.gguf")
+        self.assert_bad(run("generate", self.folder, "-p", "x"))
+
+    def test_truncated_and_damaged_files_name_file_and_tensor(self):
+        data = open(GGUF, "rb").read()
+        for size in (0, 3, 4, 100, len(data) // 3, len(data) - 1):
+            with open(self.path("cut.gguf"), "wb") as file:
+                file.write(data[:size])
+            self.assert_bad(run("logits", self.path("cut.gguf"), "--tokens", "1", "--out", self.path("o.npy")), "cut.gguf")
+        copy = self.path("hf")
+        shutil.copytree(DENSE, copy)
+        weights = os.path.join(copy, "model.safetensors")
+        with open(weights, "r+b") as file:
+            file.truncate(os.path.getsize(weights) - 5)
+        self.assert_bad(run("logits", copy, "--tokens", "1", "--out", self.path("o.npy")), "model.safetensors")
+
+    def test_a_config_that_lode_cannot_compute_is_named_before_weights_are_read(self):
+        copy = self.path("hf")
+        shutil.copytree(DENSE, copy)
+        config = json.load(open(os.path.join(copy, "config.json")))
+        pattern = config["hybrid_override_pattern"]
+        for change, words in (({"hybrid_override_pattern": "X" + pattern[1:]}, ["hybrid_override_pattern", "'X'"]),
+                              ({"time_step_limit": [0.001, 0.1]}, ["time_step_limit"]),
+                              ({"mlp_hidden_act": "gelu"}, ["mlp_hidden_act"]),
+                              ({"model_type": "mamba9"}, ["mamba9"]),
+                              ({"hidden_size": -4}, ["hidden_size"]),
+                              ({"hidden_size": 10**12}, ["hidden_size"]),
+                              ({"hidden_size": "80"}, ["hidden_size"])):
+            with self.subTest(change):
+                json.dump({**config, **change}, open(os.path.join(copy, "config.json"), "w"))
+                self.assert_bad(run("logits", copy, "--tokens", "1", "--out", self.path("o.npy")), *words)
+
+    # --- the world ---
+
+    def test_a_full_disk_is_a_sentence(self):
+        if not os.path.exists("/dev/full"):
+            self.fail("/dev/full is needed")
+        with open("/dev/full", "w") as full:
+            result = run("tokenize", "demo", "x", "--json", stdout=full)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("No space left", result.stderr)
+
+    def test_selftest_shows_the_grid(self):
+        grid = json.loads(run("selftest", "-n", "70", "--json").stdout)
+        self.assertTrue(grid["equal"])
+        self.assertGreaterEqual(len(grid["ways"]), 10)
+
+    def test_no_verb_but_pull_opens_a_connection(self):
+        log = self.path("network.log")
+        env = {"LD_PRELOAD": NO_NETWORK, "LODE_NETWORK_LOG": log, "LODE_HOME": self.folder}
+        request = self.write("r.json", '{"messages": [{"role": "user", "content": "x"}]}')
+        for args in (["chat", "demo", "-m", "x", "-n", "4"], ["generate", "demo", "-p", "x", "-n", "4"],
+                     ["logits", "demo", "--tokens", "1", "--out", self.path("o.npy")], ["tokenize", "demo", "x"],
+                     ["detokenize", "demo", "1"], ["render", "demo", "--request", request], ["inspect", "demo"],
+                     ["convert", DENSE, self.path("o.gguf")], ["selftest", "-n", "8"], ["completion", "bash"],
+                     ["chat", "someone/something", "-m", "x"]):
+            run(*args, env=env)
+            self.assertFalse(os.path.exists(log), args)
+        result = run("pull", "someone/something", "--endpoint", "http://127.0.0.1:9", env=env)
+        self.assertEqual(result.returncode, 2)
+        self.assertTrue(os.path.exists(log), "the guard itself does not work")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v"], verbosity=1)
