@@ -1,6 +1,7 @@
 #include "model/bind.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -28,7 +29,9 @@ class Binder {
   Binder(Model* model) : model_(*model), source_(*model->source) {}
 
   Result<void> BindSlot(const TensorSlot& slot);
+  // Names of what is missing; a name may stand for several experts.
   const std::vector<std::string>& missing() const { return missing_; }
+  int64_t missing_count() const { return missing_count_; }
 
  private:
   bool gguf() const { return source_.naming() == Naming::kGguf; }
@@ -36,6 +39,8 @@ class Binder {
     return Error(code, source_.path() + ": tensor " + Quote(name) + ": " + what);
   }
 
+  // A tensor that the model needs is not there: noted, or an error when something else stands for it.
+  Result<void> Absent(const std::string& name);
   // The tensor under the first of its names, or nullptr.
   const TensorInfo* Find(const TensorSlot& slot, int64_t expert, std::string* name) const;
   Result<std::vector<float>> Vector(const TensorSlot& slot, const TensorInfo& info);
@@ -55,7 +60,22 @@ class Binder {
   Model& model_;
   const TensorSource& source_;
   std::vector<std::string> missing_;
+  int64_t missing_count_ = 0;
 };
+
+// "...experts.{0-5,9}.up_proj.weight"
+std::string ExpertRanges(const std::string& pattern, const std::vector<int64_t>& experts) {
+  std::string list;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const size_t begin = i;
+    while (i + 1 < experts.size() && experts[i + 1] == experts[i] + 1) ++i;
+    list += (list.empty() ? "" : ",") + std::to_string(experts[begin]);
+    if (i > begin) list += "-" + std::to_string(experts[i]);
+  }
+  if (experts.size() > 1) list = "{" + list + "}";
+  const size_t at = pattern.find("{e}");
+  return at == std::string::npos ? pattern : pattern.substr(0, at) + list + pattern.substr(at + 3);
+}
 
 const TensorInfo* Binder::Find(const TensorSlot& slot, int64_t expert, std::string* name) const {
   if (gguf()) {
@@ -170,6 +190,10 @@ Result<Weight> Binder::Matrix(const TensorInfo& info, const tensor::Shape& shape
   w.rows = shape[0];
   w.cols = shape[1];
   const bool packed = !gguf() && info.dtype == DType::kU8;  // ModelOpt's NVFP4
+  if (!gguf() && source_.Find(Without(info.name, ".weight") + ".pre_quant_scale") != nullptr) {
+    return Bad(info.name, "has a scale on its input ('pre_quant_scale'), which Lode does not apply",
+               Code::kUnsupported);
+  }
   const tensor::Shape stored = packed ? tensor::Shape{shape[0], shape[1] / 2} : shape;
   if (info.shape != stored) {
     return Bad(info.name, "has the shape " + tensor::ToString(info.shape) + ", but " +
@@ -210,10 +234,7 @@ Result<void> Binder::BindExperts(const TensorSlot& slot, std::vector<Weight>* we
       if (stacked == nullptr) stacked = source_.Find(StackedName(pattern));
     }
   }
-  if (stacked == nullptr && (gguf() || first == nullptr)) {
-    missing_.push_back(name);
-    return {};
-  }
+  if (stacked == nullptr && gguf()) return Absent(name);
   if (stacked != nullptr) {
     tensor::Shape want = slot.shape;
     want.insert(want.begin(), slot.experts);
@@ -247,16 +268,37 @@ Result<void> Binder::BindExperts(const TensorSlot& slot, std::vector<Weight>* we
     Note(weights->front());
     return {};
   }
+  std::vector<int64_t> absent;
   for (int64_t e = 0; e < slot.experts; ++e) {
     const TensorInfo* info = Find(slot, e, &name);
     if (info == nullptr) {
-      missing_.push_back(name);
+      if (absent.empty()) LODE_TRY(Absent(name));  // says whether something else stands for it
+      absent.push_back(e);
       continue;
     }
     LODE_ASSIGN(Weight w, Matrix(*info, slot.shape));
     Note(w);
     weights->push_back(w);
   }
+  if (!absent.empty()) {  // one name for all of the stack
+    missing_.back() = ExpertRanges(slot.hugging_face.front(), absent);
+    missing_count_ += static_cast<int64_t>(absent.size()) - 1;
+  }
+  return {};
+}
+
+Result<void> Binder::Absent(const std::string& name) {
+  const std::string module = Without(name, ".weight");
+  for (const char* other : {".weight_packed", ".qweight", ".weight_format"}) {
+    if (!gguf() && source_.Find(module + other) != nullptr) {
+      return Bad(module + other, "stands for the weight in a quantization that Lode does not know",
+                 Code::kUnsupported);
+    }
+  }
+  const std::string why = source_.WhyAbsent(name);
+  if (!why.empty()) return Bad(name, why, Code::kUnsupported);
+  missing_.push_back(name);
+  ++missing_count_;
   return {};
 }
 
@@ -338,15 +380,7 @@ Result<void> Binder::BindSlot(const TensorSlot& slot) {
   std::string name;
   const TensorInfo* info = Find(slot, 0, &name);
   if (info == nullptr) {
-    const std::string module = Without(name, ".weight");
-    if (source_.Find(module + ".weight_packed") != nullptr) {
-      return Bad(module + ".weight_packed",
-                 "the compressed-tensors quantization is not supported", Code::kUnsupported);
-    }
-    const std::string why = source_.WhyAbsent(name);
-    if (!why.empty()) return Bad(name, why, Code::kUnsupported);
-    missing_.push_back(name);
-    return {};
+    return Absent(name);
   }
   if (slot.row->kind == Kind::kVector) {
     std::vector<float>* target = VectorOf(slot);
@@ -374,48 +408,91 @@ Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const TensorSource> source) 
   Binder binder(model.get());
   for (const TensorSlot& slot : ListTensors(model->spec)) LODE_TRY(binder.BindSlot(slot));
   if (!binder.missing().empty()) {
-    constexpr size_t kNamesMax = 20;
+    constexpr size_t kNamesMax = 2000;  // more than any release has; a message must end somewhere
     std::vector<std::string> names = binder.missing();
     std::string more;
     if (names.size() > kNamesMax) {
       more = Format(" and %zu more", names.size() - kNamesMax);
       names.resize(kNamesMax);
     }
+    const int64_t count = binder.missing_count();
     return Error(Code::kNotFound,
-                 model->source->path() + Format(": %zu tensors are missing: ",
-                                                binder.missing().size()) + Join(names, ", ") + more,
+                 model->source->path() + (count == 1 ? ": a tensor is missing: "
+                                                     : ": " + std::to_string(count) +
+                                                           " tensors are missing: ") +
+                     Join(names, ", ") + more,
                  "the file is incomplete or of another model; download it again");
   }
   if (model->spec.tied_head) model->head = model->embedding;
   return model;
 }
 
-std::vector<std::string> FindBadNumbers(const TensorSource& source) {
-  std::vector<std::string> findings;
-  constexpr int64_t kPiece = 1 << 16;  // a multiple of every block
-  std::vector<float> values(kPiece);
-  for (const TensorInfo& info : source.tensors()) {
-    const tensor::DTypeInfo& type = tensor::Info(info.dtype);
+std::vector<std::string> FindBadNumbers(const TensorSource& source, ThreadPool* pool,
+                                        const std::function<bool(uint64_t bytes)>& progress) {
+  constexpr int64_t kPiece = 1 << 16;  // elements, a multiple of every block
+  struct Piece {
+    size_t tensor;
+    int64_t begin, count;
+  };
+  struct Tally {
+    std::atomic<int64_t> nans{0}, infinities{0};
+  };
+  std::vector<Piece> pieces;
+  const std::vector<TensorInfo>& tensors = source.tensors();
+  std::vector<Tally> tallies(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
     int64_t count = 0;
-    if (!type.weights || !tensor::CountElements(info.shape, &count)) continue;
+    if (!tensor::Info(tensors[i].dtype).weights || !tensor::CountElements(tensors[i].shape, &count)) {
+      continue;
+    }
+    for (int64_t at = 0; at < count; at += kPiece) {
+      pieces.push_back({i, at, std::min(kPiece, count - at)});
+    }
+  }
+  ThreadPool alone(1);
+  if (pool == nullptr) pool = &alone;
+  std::vector<std::vector<float>> values(static_cast<size_t>(pool->threads()),
+                                         std::vector<float>(kPiece));
+  const auto look = [&](const Piece& piece, float* decoded) {
+    const TensorInfo& info = tensors[piece.tensor];
+    const tensor::DTypeInfo& type = tensor::Info(info.dtype);
     const TensorView view = source.View(info);
+    tensor::DecodeBlocks(info.dtype,
+                         view.bytes.data() + piece.begin / type.block_elements * type.block_bytes,
+                         piece.count, decoded);
     int64_t nans = 0;
     int64_t infinities = 0;
-    for (int64_t i = 0; i < count; i += kPiece) {
-      const int64_t piece = std::min(kPiece, count - i);
-      tensor::DecodeBlocks(info.dtype, view.bytes.data() + i / type.block_elements * type.block_bytes,
-                           piece, values.data());
-      for (int64_t j = 0; j < piece; ++j) {
-        nans += std::isnan(values[static_cast<size_t>(j)]);
-        infinities += std::isinf(values[static_cast<size_t>(j)]);
-      }
+    for (int64_t j = 0; j < piece.count; ++j) {
+      nans += std::isnan(decoded[j]);
+      infinities += std::isinf(decoded[j]);
     }
-    if (nans > 0 || infinities > 0) {
-      findings.push_back(Format("tensor %s (%s): %lld NaN and %lld infinite of %lld values",
-                                Quote(info.name).c_str(), info.file.c_str(),
-                                static_cast<long long>(nans), static_cast<long long>(infinities),
-                                static_cast<long long>(count)));
+    if (nans > 0) tallies[piece.tensor].nans += nans;
+    if (infinities > 0) tallies[piece.tensor].infinities += infinities;
+  };
+  constexpr size_t kBatch = 1024;  // pieces between two reports
+  uint64_t bytes = 0;
+  for (size_t begin = 0; begin < pieces.size(); begin += kBatch) {
+    const size_t count = std::min(kBatch, pieces.size() - begin);
+    pool->Run(static_cast<int64_t>(count), [&](int64_t chunk, int thread) {
+      look(pieces[begin + static_cast<size_t>(chunk)], values[static_cast<size_t>(thread)].data());
+    });
+    for (size_t i = begin; i < begin + count; ++i) {
+      const tensor::DTypeInfo& type = tensor::Info(tensors[pieces[i].tensor].dtype);
+      bytes += static_cast<uint64_t>(pieces[i].count / type.block_elements * type.block_bytes);
     }
+    if (progress && !progress(bytes)) break;
+  }
+  std::vector<std::string> findings;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const int64_t nans = tallies[i].nans;
+    const int64_t infinities = tallies[i].infinities;
+    if (nans == 0 && infinities == 0) continue;
+    int64_t count = 0;
+    tensor::CountElements(tensors[i].shape, &count);
+    findings.push_back(Format("tensor %s (%s): %lld NaN and %lld infinite of %lld values",
+                              Quote(tensors[i].name).c_str(), tensors[i].file.c_str(),
+                              static_cast<long long>(nans), static_cast<long long>(infinities),
+                              static_cast<long long>(count)));
   }
   return findings;
 }

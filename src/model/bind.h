@@ -1,10 +1,12 @@
 // A model with its weights: every matrix a view of the file it came from, every small vector decoded.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "base/result.h"
+#include "base/thread_pool.h"
 #include "kernels/weight.h"
 #include "model/spec.h"
 #include "tensor/source.h"
@@ -70,11 +72,14 @@ struct Model {
   bool any_bf16 = false;       // some matrix is BF16
 };
 
-// Errors: kNotFound with every tensor that is missing; kBadInput for a shape that is not the spec's;
+// Errors: kNotFound with every tensor that is missing (experts of a stack as ranges); kBadInput for a shape that is not the spec's;
 // kUnsupported for a quantization that Lode does not know. All before anything is computed.
 Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const tensor::TensorSource> source);
 
-// Looks at every weight for NaN and infinity: a sentence for each tensor that has some.
-std::vector<std::string> FindBadNumbers(const tensor::TensorSource& source);
+// Looks at every weight for NaN and infinity: a sentence for each tensor that has some. With a pool on
+// all its threads. `progress` is told the bytes seen so far; returning false ends the search early.
+std::vector<std::string> FindBadNumbers(
+    const tensor::TensorSource& source, ThreadPool* pool = nullptr,
+    const std::function<bool(uint64_t bytes)>& progress = nullptr);
 
 }  // namespace lode::model

@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "kernels/ops.h"  // PaddedHeadDim
+#include "model/tensors.h"
 
 namespace lode::model {
 
@@ -33,7 +35,16 @@ namespace {
 using tensor::Naming;
 using tensor::TensorSource;
 
+// Sizes beyond which a config is hostile or broken, not a model. Together they keep every product of
+// sizes inside 64 bits and every list that is built from a config alone short.
 constexpr int64_t kLayersMax = 4096;
+constexpr int64_t kMtpLayersMax = 16;
+constexpr int64_t kParametersMax = int64_t{1} << 50;  // 2,000 times the largest release
+constexpr int64_t kTensorsMax = int64_t{1} << 22;     // 80 times
+constexpr int64_t kStateMax = int64_t{1} << 44;       // recurrent numbers of one sequence
+// What the kernels have room for on their stacks.
+constexpr int64_t kMambaHeadDimMax = 512;
+constexpr int64_t kHeadDimMax = 4096;
 
 // The config as one of the two formats spells it.
 class ConfigReader {
@@ -216,7 +227,7 @@ Result<const ArchDef*> FindArch(const TensorSource& source) {
                "it runs " + Join(known, ", "));
 }
 
-// Python writes an endless limit as Infinity, which a JSON reader may give back as null.
+// The value as JSON on one line; an endless limit as Python writes it.
 std::string Canonical(const Json& value) {
   if (value.is_array()) {
     std::string text = "[";
@@ -240,6 +251,44 @@ Result<void> CheckRefusals(const ArchDef& arch, const TensorSource& source) {
     if (std::find(allowed.begin(), allowed.end(), text) == allowed.end()) {
       return Error(Code::kUnsupported, source.path() + ": config field '" + refusal.key + "' is " +
                                            text + ": Lode does not compute " + refusal.why);
+    }
+  }
+  return {};
+}
+
+// What a checkpoint says of its quantization. Which tensor has which format is seen from the tensors
+// themselves when they are bound; here only what is surely none of ours is refused, by its field.
+Result<void> CheckQuantization(const TensorSource& source) {
+  const Json* quantization = FindKey(source.config(), "quantization_config");
+  if (quantization == nullptr || quantization->is_null()) return {};
+  const auto refuse = [&](const std::string& field, const Json& value) {
+    return Error(Code::kUnsupported,
+                 source.path() + ": config field 'quantization_config." + field + "' is " +
+                     Quote(value.is_string() ? value.get<std::string>() : DumpJson(value)) +
+                     ": a quantization that Lode does not know",
+                 "it reads ModelOpt's FP8 and NVFP4 checkpoints, and GGUF files");
+  };
+  if (!quantization->is_object()) {
+    return Error(Code::kBadInput,
+                 source.path() + ": config field 'quantization_config' is not an object");
+  }
+  const Json* method = FindKey(*quantization, "quant_method");
+  if (method != nullptr && !method->is_null() && *method != "modelopt") {
+    return refuse("quant_method", *method);
+  }
+  const auto known = [](const Json& algorithm) {
+    return algorithm.is_null() || algorithm == "FP8" || algorithm == "NVFP4" ||
+           algorithm == "W4A16_NVFP4" || algorithm == "MIXED_PRECISION" ||
+           algorithm == "FP8_PER_CHANNEL_PER_TOKEN";
+  };
+  const Json* algorithm = FindKey(*quantization, "quant_algo");
+  if (algorithm != nullptr && !known(*algorithm)) return refuse("quant_algo", *algorithm);
+  const Json* layers = FindKey(*quantization, "quantized_layers");
+  if (layers == nullptr || !layers->is_object()) return {};
+  for (const auto& [module, how] : layers->items()) {
+    const Json* one = FindKey(how, "quant_algo");
+    if (one != nullptr && !known(*one)) {
+      return refuse("quantized_layers." + module + ".quant_algo", *one);
     }
   }
   return {};
@@ -289,14 +338,22 @@ Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
     if (value > 0) return {};
     return bad(std::string(what) + " is zero");
   };
+  const auto at_most = [&](int64_t value, int64_t max, const char* what) -> Result<void> {
+    if (value <= max) return {};
+    return Error(Code::kUnsupported,
+                 source.path() + Format(": config: %s is %lld; Lode computes at most %lld", what,
+                                        static_cast<long long>(value), static_cast<long long>(max)));
+  };
   LODE_TRY(positive(h.width, "hidden size"));
   LODE_TRY(positive(h.vocabulary, "vocabulary size"));
+  LODE_TRY(at_most(h.vocabulary, int64_t{1} << 24, "vocabulary size"));
   if (kinds.count(BlockKind::kMamba2) > 0) {
     LODE_TRY(positive(h.mamba_heads, "number of Mamba heads"));
     LODE_TRY(positive(h.mamba_head_dim, "Mamba head dimension"));
     LODE_TRY(positive(h.groups, "n_groups"));
     LODE_TRY(positive(h.state, "SSM state size"));
     LODE_TRY(positive(h.taps, "convolution kernel"));
+    LODE_TRY(at_most(h.mamba_head_dim, kMambaHeadDimMax, "Mamba head dimension"));
     if (h.mamba_heads % h.groups != 0) {
       return bad(Format("%lld Mamba heads cannot be split into %lld groups",
                         static_cast<long long>(h.mamba_heads), static_cast<long long>(h.groups)));
@@ -306,6 +363,7 @@ Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
     LODE_TRY(positive(h.heads, "number of attention heads"));
     LODE_TRY(positive(h.kv_heads, "number of key-value heads"));
     LODE_TRY(positive(h.head_dim, "attention head dimension"));
+    LODE_TRY(at_most(h.head_dim, kHeadDimMax, "attention head dimension"));
     if (h.heads % h.kv_heads != 0) {
       return bad(Format("%lld attention heads cannot share %lld key-value heads",
                         static_cast<long long>(h.heads), static_cast<long long>(h.kv_heads)));
@@ -332,6 +390,50 @@ Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
   return {};
 }
 
+// The sizes together, once every layer is known: each number may be fine and their product absurd.
+Result<void> CheckTotals(const ModelSpec& spec, const TensorSource& source) {
+  const auto bad = [&](const std::string& what) {
+    return Error(Code::kBadInput, source.path() + ": config: " + what,
+                 "the file is damaged, or no model");
+  };
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& a = layer.attention;
+    if (layer.kind == BlockKind::kAttention && (a.kv_heads == 0 || a.heads % a.kv_heads != 0)) {
+      return bad(Format("%lld attention heads cannot share %lld key-value heads",
+                        static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads)));
+    }
+  }
+  int64_t tensors = 0;
+  int64_t parameters = 0;
+  for (const TensorSlot& slot : ListTensors(spec)) {
+    const int64_t copies = std::max<int64_t>(1, slot.experts);
+    int64_t one = 0;
+    int64_t all = 0;
+    tensors += copies;
+    if (!tensor::CountElements(slot.shape, &one) || __builtin_mul_overflow(one, copies, &all) ||
+        all > kParametersMax - parameters) {
+      return bad("its sizes make more than " + WithThousands(kParametersMax) + " parameters");
+    }
+    parameters += all;
+  }
+  if (tensors > kTensorsMax) {
+    return bad("its layers and experts make more than " + WithThousands(kTensorsMax) + " tensors");
+  }
+  int64_t state = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    if (layer.kind != BlockKind::kMamba2) continue;
+    const Mamba2Spec& m = layer.mamba2;
+    const int64_t padded = m.heads * kernels::PaddedHeadDim(m.head_dim);
+    int64_t one = 0;
+    if (__builtin_mul_overflow(padded, m.state, &one) || one > kStateMax - state) {
+      return bad("its Mamba layers keep more than " + WithThousands(kStateMax) +
+                 " numbers of a sequence");
+    }
+    state += one;
+  }
+  return {};
+}
+
 // GGUF: a layer is recurrent iff it has no kv heads and no feed-forward width, attention iff it only has
 // kv heads, else an MLP or, with a router, a mixture of experts.
 Result<void> LayersFromGguf(const ConfigReader& reader, const TensorSource& source, Hyper* hyper,
@@ -346,8 +448,11 @@ Result<void> LayersFromGguf(const ConfigReader& reader, const TensorSource& sour
     if (i >= trunk) {  // the MTP block folds two layers into one
       LayerSpec attention = MakeLayer(BlockKind::kAttention, *hyper);
       if (kv_heads[at] > 0) attention.attention.kv_heads = kv_heads[at];
+      LayerSpec feed_forward = MakeLayer(routed ? BlockKind::kMoe : BlockKind::kMlp, *hyper);
+      if (!routed) feed_forward.mlp.width = widths[at];
+      if (routed && feed_forward.moe.width == 0) feed_forward.moe.width = widths[at];
       mtp->push_back(attention);
-      mtp->push_back(MakeLayer(routed ? BlockKind::kMoe : BlockKind::kMlp, *hyper));
+      mtp->push_back(feed_forward);
       continue;
     }
     BlockKind kind = BlockKind::kMamba2;
@@ -370,6 +475,7 @@ Result<void> LayersFromGguf(const ConfigReader& reader, const TensorSource& sour
 Result<ModelSpec> ReadSpec(const TensorSource& source) {
   LODE_ASSIGN(const ArchDef* arch, FindArch(source));
   LODE_TRY(CheckRefusals(*arch, source));
+  if (source.naming() == Naming::kHuggingFace) LODE_TRY(CheckQuantization(source));
   const ConfigReader reader(source, *arch);
   Hyper hyper;
   std::set<std::string> found;
@@ -398,6 +504,13 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
   if (hyper.head_dim == 0 && hyper.heads > 0) hyper.head_dim = hyper.width / hyper.heads;
 
   ModelSpec spec;
+  if (hyper.mtp_layers > 1) {
+    return Error(Code::kUnsupported,
+                 source.path() + Format(": config field '%s' is %lld: Lode runs one MTP block",
+                                        reader.gguf() ? "nextn_predict_layers"
+                                                      : "num_nextn_predict_layers",
+                                        static_cast<long long>(hyper.mtp_layers)));
+  }
   if (reader.gguf()) {
     if (hyper.layers <= hyper.mtp_layers) {
       return Error(Code::kBadInput, source.path() + ": config field 'block_count' is missing or too "
@@ -414,7 +527,13 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
                                         arch->pattern_list_keys.front() + "' are missing");
     }
     const auto count = static_cast<int64_t>(kinds.size());
-    if (count > kLayersMax || (hyper.layers != 0 && hyper.layers != count)) {
+    if (count > kLayersMax) {
+      return Error(Code::kBadInput,
+                   source.path() + Format(": the layer pattern has %lld layers; Lode takes at most %lld",
+                                          static_cast<long long>(count),
+                                          static_cast<long long>(kLayersMax)));
+    }
+    if (hyper.layers != 0 && hyper.layers != count) {
       return Error(Code::kBadInput,
                    source.path() + Format(": config field 'num_hidden_layers' is %lld, but the layer "
                                           "pattern has %lld layers",
@@ -423,14 +542,14 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
     }
     for (const BlockKind kind : kinds) spec.layers.push_back(MakeLayer(kind, hyper));
     if (hyper.mtp_layers > 0) {
-      if (hyper.mtp_layers > 1) {
-        return Error(Code::kUnsupported,
-                     source.path() + ": config field 'num_nextn_predict_layers' is " +
-                         std::to_string(hyper.mtp_layers) + ": Lode runs one MTP block");
-      }
       if (mtp_kinds.empty()) {
         return Error(Code::kBadInput, source.path() + ": config.json has an MTP head but not '" +
                                           arch->mtp_pattern_keys.front() + "'");
+      }
+      if (static_cast<int64_t>(mtp_kinds.size()) > kMtpLayersMax) {
+        return Error(Code::kBadInput,
+                     source.path() + Format(": the MTP head's pattern has %zu layers",
+                                            mtp_kinds.size()));
       }
       for (const BlockKind kind : mtp_kinds) {
         if (kind == BlockKind::kMamba2) {
@@ -445,6 +564,14 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
   std::set<BlockKind> kinds;
   for (const LayerSpec& layer : spec.layers) kinds.insert(layer.kind);
   for (const LayerSpec& layer : spec.mtp) kinds.insert(layer.kind);
+  // A GGUF may give the experts' width per layer only.
+  for (const auto* layers : {&spec.layers, &spec.mtp}) {
+    for (const LayerSpec& layer : *layers) {
+      if (hyper.expert_width == 0 && layer.kind == BlockKind::kMoe) {
+        hyper.expert_width = layer.moe.width;
+      }
+    }
+  }
   std::vector<std::string> missing;
   for (const Field& field : arch->fields) {
     const bool spelled = reader.gguf() ? field.gguf != nullptr : !field.hugging_face.empty();
@@ -453,17 +580,12 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
     if (spelled && Needed(field.need, kinds) && found.count(key) == 0) {
       // Derived above, or per layer.
       if (field.integer == &Hyper::head_dim && hyper.head_dim > 0) continue;
-      if (field.integer == &Hyper::expert_width && spec.layers.front().moe.width > 0) continue;
+      if (field.integer == &Hyper::expert_width && hyper.expert_width > 0) continue;
       missing.push_back(key);
     }
   }
   if (!missing.empty()) {
     return Error(Code::kBadInput, source.path() + ": config lacks " + Join(missing, ", "));
-  }
-  if (hyper.expert_width == 0) {
-    for (const LayerSpec& layer : spec.layers) {
-      if (layer.kind == BlockKind::kMoe) hyper.expert_width = layer.moe.width;
-    }
   }
   LODE_TRY(CheckHyper(hyper, kinds, source));
 
@@ -475,6 +597,7 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
   spec.context_max = hyper.context_max;
   spec.norm_epsilon = hyper.norm_epsilon;
   spec.tied_head = hyper.tied_head;
+  LODE_TRY(CheckTotals(spec, source));
   return spec;
 }
 

@@ -169,7 +169,7 @@ TensorTotals CountTensors(const ModelSpec& spec) {
       totals.mtp_parameters += copies * one;
     } else if (slot.experts > 0) {
       totals.active += spec.layers[static_cast<size_t>(slot.layer)].moe.top_k * one;
-    } else if (slot.row->role != Role::kEmbedding) {
+    } else if (slot.row->kind == Kind::kMatrix && slot.row->role != Role::kEmbedding) {
       totals.active += one;
     }
   }

@@ -38,7 +38,7 @@ struct TensorTotals {
   int64_t tensors = 0;
   int64_t parameters = 0;      // all
   int64_t mtp_parameters = 0;  // of these, the MTP head's
-  int64_t active = 0;          // touched by one token, without embedding and MTP
+  int64_t active = 0;          // in the matrices that one token multiplies: no embedding, no MTP
 };
 TensorTotals CountTensors(const ModelSpec& spec);
 

@@ -5,6 +5,14 @@
 
 namespace lode::model {
 
+namespace {
+
+// From zero to infinity, as the writers of JSON spell it (base/json.h on Python's Infinity).
+constexpr char kNoLimit[] =
+    "null|[0.0,Infinity]|[0,Infinity]|[0.0,\"Infinity\"]|[0,\"Infinity\"]|[0.0,\"inf\"]|[0,\"inf\"]";
+
+}  // namespace
+
 const ArchDef kNemotronH = {
     .family = "nemotron_h",
     .hugging_face_types = {"nemotron_h"},
@@ -75,10 +83,8 @@ const ArchDef kNemotronH = {
             {"mlp_hidden_act", "\"relu2\"", "another activation than squared ReLU"},
             {"mamba_hidden_act", "\"silu\"", "another activation than SiLU"},
             {"sliding_window", "null", "a sliding window"},
-            {"time_step_limit", "null|[0.0,Infinity]|[0,Infinity]|[0.0,\"Infinity\"]|[0.0,\"inf\"]",
-             "a clamp on the time step"},
-            {"mamba_dt_limit", "null|[0.0,Infinity]|[0,Infinity]|[0.0,\"Infinity\"]|[0.0,\"inf\"]",
-             "a clamp on the time step"},
+            {"time_step_limit", kNoLimit, "a clamp on the time step"},
+            {"mamba_dt_limit", kNoLimit, "a clamp on the time step"},
         },
     .tensors =
         {
