@@ -111,7 +111,8 @@ class LiteralReader {
     if (Here() == '"' || (Here() == '\'' && python_)) return String();
     if (!python_) return false;
     const size_t start = at_;
-    while (More() && (std::isalnum(static_cast<unsigned char>(Here())) != 0 || Here() == '_')) ++at_;
+    while (More() && (std::isalnum(static_cast<unsigned char>(Here())) != 0 || Here() == '_'))
+      ++at_;
     if (at_ == start) return false;
     out_ += QuoteJson(text_.substr(start, at_ - start));
     return true;
@@ -274,8 +275,7 @@ std::optional<std::string> NormalizeNumber(std::string_view text) {
   const auto digits = [&](std::string* to) {
     size_t count = 0;
     while (!text.empty()) {
-      const bool separator =
-          text[0] == '_' && count > 0 && text.size() > 1 && IsDigit(text[1]);
+      const bool separator = text[0] == '_' && count > 0 && text.size() > 1 && IsDigit(text[1]);
       if (!separator && !IsDigit(text[0])) break;
       if (!separator) *to += text[0];
       text.remove_prefix(1);
@@ -316,7 +316,8 @@ std::optional<std::string> ConvertInteger(std::string_view text) {
   if (!number.has_value()) return std::nullopt;
   // 3.0 is the integer 3; 3.5 stays what it is.
   const size_t point = number->find('.');
-  if (point != std::string::npos && number->find_first_not_of('0', point + 1) == std::string::npos) {
+  if (point != std::string::npos &&
+      number->find_first_not_of('0', point + 1) == std::string::npos) {
     number->resize(point);
   }
   return number;

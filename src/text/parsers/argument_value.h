@@ -10,8 +10,8 @@
 
 namespace lode::text {
 
-// JSON text for `text`. What does not fit its kind becomes a JSON string, never an error: the client
-// validates, and it can only do so with what the model wrote.
+// JSON text for `text`. What does not fit its kind becomes a JSON string, never an error: the
+// client validates, and it can only do so with what the model wrote.
 //   integer, number  the digits as written (+1, .5, 1_000, 3.0 for an integer: normalized)
 //   boolean          true/false in any case
 //   object, array    JSON; else a Python literal; else JSON inside one JSON string

@@ -85,8 +85,8 @@ TEST(ArgumentValue, RefusesNestingThatIsTooDeep) {
 }
 
 TEST(ArgumentValue, CompactJsonIsStrict) {
-  for (const char* text : {"{'a':1}", "[1,]", "{\"a\":1,}", "01", "1.", "\"\\x41\"", "\"a\nb\"", "[1 2]",
-                           "{\"a\"}", "tru", "\"open", "[1] x", "", "\"\\u12\""}) {
+  for (const char* text : {"{'a':1}", "[1,]", "{\"a\":1,}", "01", "1.", "\"\\x41\"", "\"a\nb\"",
+                           "[1 2]", "{\"a\"}", "tru", "\"open", "[1] x", "", "\"\\u12\""}) {
     EXPECT_FALSE(CompactJson(text).has_value()) << text;
   }
   EXPECT_EQ(CompactJson(R"("\u00e9\ud83d\ude00\u0001\/")"), "\"é😀\\u0001/\"");

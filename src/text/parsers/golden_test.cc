@@ -1,6 +1,6 @@
-// Runs the text files of tests/text/parsers: what a model wrote, ----, options, ----, what must come
-// out; several cases per file, separated by ====. Anyone can add one (README.md there). Every case
-// is read whole, byte by byte, word by word and in random pieces, always with the same result.
+// Runs the text files of tests/text/parsers: what a model wrote, ----, options, ----, what must
+// come out; several cases per file, separated by ====. Anyone can add one (README.md there). Every
+// case is read whole, byte by byte, word by word and in random pieces, always with the same result.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -88,8 +88,8 @@ OutputParserOptions MakeOptions(const Case& one, const Json& default_tools) {
   options.force_nonempty_content = GetBool(one.options, "force_nonempty_content");
   options.tool_calls = GetBool(one.options, "tool_calls", true);
   const Json* tools = FindKey(one.options, "tools");
-  options.tools = std::make_shared<ToolSchemas>(
-      ToolSchemasFromJson(tools != nullptr ? *tools : default_tools));
+  options.tools =
+      std::make_shared<ToolSchemas>(ToolSchemasFromJson(tools != nullptr ? *tools : default_tools));
   return options;
 }
 
@@ -128,8 +128,8 @@ Json Outcome(const std::vector<std::string>& pieces, const OutputParserOptions& 
 // `expected` names only what it cares about; the rest has the obvious default.
 void Compare(const Case& one, Json outcome) {
   Json expected = one.expected;
-  const Json defaults = {{"reasoning", ""}, {"content", ""},      {"calls", Json::array()},
-                         {"finish", "stop"}, {"dropped", 0}, {"unknown", 0}};
+  const Json defaults = {{"reasoning", ""},  {"content", ""}, {"calls", Json::array()},
+                         {"finish", "stop"}, {"dropped", 0},  {"unknown", 0}};
   for (const auto& [key, value] : defaults.items()) {
     if (!expected.contains(key)) expected[key] = value;
   }

@@ -78,7 +78,8 @@ constexpr std::string_view kFunctionClose = "</function>";
 constexpr std::string_view kParameterOpen = "<parameter=";
 constexpr std::string_view kParameterClose = "</parameter>";
 
-// "<tool_call>", a gap, "<function=": only both together open a call, so that prose may name the tag.
+// "<tool_call>", a gap, "<function=": only both together open a call, so that prose may name the
+// tag.
 inline Match MatchCallOpen(Lookahead* cursor) {
   if (const Match match = cursor->Literal(kCallOpen); match != Match::kYes) return match;
   if (const Match match = cursor->Gap(); match != Match::kYes) return match;

@@ -2,8 +2,9 @@
 // tool calls. One of these per answer; the chat layer pushes text as it is generated and passes the
 // events on.
 //
-// The contract: the events depend on the text alone, never on how it was cut into pieces, except that
-// one run of text may come as one delta or as several. Nothing is repeated, nothing is taken back.
+// The contract: the events depend on the text alone, never on how it was cut into pieces, except
+// that one run of text may come as one delta or as several. Nothing is repeated, nothing is taken
+// back.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 #include "text/parsers/output_parser.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
 
-#include <chrono>
+#include <algorithm>
 #include <set>
 
 #include "base/json.h"
@@ -110,7 +111,8 @@ size_t PendingMax(const std::string& text, size_t piece, const OutputParserOptio
 
 TEST(OutputParser, StreamsA200KilobyteStringInBoundedMemory) {
   std::string value;
-  while (value.size() < 200'000) value += "  if (a < b) { puts(\"</parameter> \\n\"); }\n<tool_call>\n";
+  while (value.size() < 200'000)
+    value += "  if (a < b) { puts(\"</parameter> \\n\"); }\n<tool_call>\n";
   for (const size_t piece : {size_t{1}, size_t{7}, size_t{4096}}) {
     ParsedOutput output;
     const size_t most = PendingMax(kHead + value + kTail, piece, Options(), &output);
@@ -126,8 +128,9 @@ TEST(OutputParser, WithholdsLittleWhateverTheText) {
   const std::string names(100'000, 'n');
   for (const std::string& text :
        {spaces, "<tool_call>" + spaces, "<tool_call><function=" + names, "<function=" + names + ">",
-        kHead + spaces, kHead + ("</parameter>" + spaces), kHead + ("<tool_call><function=" + names),
-        kHead + ("</parameter><parameter=" + names), "</think>" + spaces, spaces + "<think>"}) {
+        kHead + spaces, kHead + ("</parameter>" + spaces),
+        kHead + ("<tool_call><function=" + names), kHead + ("</parameter><parameter=" + names),
+        "</think>" + spaces, spaces + "<think>"}) {
     for (const bool thinking : {false, true}) {
       ParsedOutput output;
       EXPECT_LT(PendingMax(text, 1, Options(thinking), &output), 1024u) << text.substr(0, 60);
@@ -135,19 +138,29 @@ TEST(OutputParser, WithholdsLittleWhateverTheText) {
   }
 }
 
+// Of this thread's processor time: the machine may be busy with other things.
 double Seconds(const std::string& text, size_t piece) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto now = [] {
+    timespec time;
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double start = now();
   ParsedOutput output;
   PendingMax(text, piece, Options(), &output);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now() - start;
 }
 
 TEST(OutputParser, TakesTimeInProportionToTheText) {
-  // Eight times the text may take eight times the time; the factor 4 on top is for a busy machine,
-  // a quadratic reader would need eight.
-  const std::vector<std::string> units = {
-      "plain words\n", "</parameter>\n", "</parameter>" + std::string(60, ' '), "<tool_call>\n<function=",
-      "</parameter>\n</function>\n", "\n\n\n\n", "<<<<<<<<"};
+  // Eight times the text may take eight times the time; a quadratic reader would need 64 times, and
+  // half of that is the line between the two.
+  const std::vector<std::string> units = {"plain words\n",
+                                          "</parameter>\n",
+                                          "</parameter>" + std::string(60, ' '),
+                                          "<tool_call>\n<function=",
+                                          "</parameter>\n</function>\n",
+                                          "\n\n\n\n",
+                                          "<<<<<<<<"};
   for (const std::string& unit : units) {
     std::string small = kHead;
     while (small.size() < 100'000) small += unit;

@@ -2,10 +2,10 @@
 // Not a tool-call parser: the rest goes on to text/parsers/tool_calls.h.
 //
 // With thinking on, the prompt has already opened <think>, so the text starts inside the trace. The
-// trace ends at the first </think>, or where a tool call opens at the start of a line: models forget
-// the tag there, and a client that waits for it never gets its call. Exactly one newline is cut on
-// each side of </think>, which is what the chat templates write, so that rendering the parts again
-// gives the same bytes.
+// trace ends at the first </think>, or where a tool call opens at the start of a line: models
+// forget the tag there, and a client that waits for it never gets its call. Exactly one newline is
+// cut on each side of </think>, which is what the chat templates write, so that rendering the parts
+// again gives the same bytes.
 #pragma once
 
 #include <string>
@@ -15,8 +15,8 @@ namespace lode::text {
 
 class ReasoningSplitter {
  public:
-  // `thinking`: the prompt has opened <think>. Without it everything is rest, unless the text itself
-  // starts with <think>. `calls_end_it`: an opening tool call ends the trace.
+  // `thinking`: the prompt has opened <think>. Without it everything is rest, unless the text
+  // itself starts with <think>. `calls_end_it`: an opening tool call ends the trace.
   ReasoningSplitter(bool thinking, bool calls_end_it)
       : thinking_(thinking), calls_end_it_(calls_end_it) {}
 
@@ -42,8 +42,8 @@ class ReasoningSplitter {
   const bool calls_end_it_;
   State state_ = State::kStart;
   std::string buffer_;
-  size_t at_ = 0;            // consumed bytes of buffer_ while running
-  bool line_blank_ = true;   // only spaces since the last newline of the trace
+  size_t at_ = 0;           // consumed bytes of buffer_ while running
+  bool line_blank_ = true;  // only spaces since the last newline of the trace
   bool ended_by_call_ = false;
 };
 

@@ -256,7 +256,8 @@ bool ToolCallParser::AfterFunction(bool end) {
     state_ = State::kHeader;
     return true;
   }
-  if (closed != Match::kYes && (closed == Match::kMore || next == Match::kMore) && !end) return false;
+  if (closed != Match::kYes && (closed == Match::kMore || next == Match::kMore) && !end)
+    return false;
   if (closed == Match::kYes) at_ += close.at();
   if (closed == Match::kMore || next == Match::kMore) at_ += text.size();  // cut off in a tag
   state_ = State::kOutside;
@@ -363,7 +364,8 @@ ToolCallParser::Verdict ToolCallParser::JudgeValueTag(std::string_view text, boo
     return Verdict::kClose;
   }
 
-  for (const Match match : {closes, call_opens, call_closes, function_opens, function_closes, implicit}) {
+  for (const Match match :
+       {closes, call_opens, call_closes, function_opens, function_closes, implicit}) {
     if (match == Match::kMore && !end) return Verdict::kWait;
   }
   if (closes == Match::kMore && line_start) {  // cut off inside the closing tag

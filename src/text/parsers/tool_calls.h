@@ -1,4 +1,5 @@
-// Tool calls in the XML form that Nemotron 3 writes, read byte by byte and given out as synthetic JSON:
+// Tool calls in the XML form that Nemotron 3 writes, read byte by byte and given out as synthetic
+// JSON:
 //
 //   <tool_call>                     CallBegin {index, id, name}
 //   <function=NAME>
@@ -10,15 +11,16 @@
 //
 // Strings are streamed; a value of another type is withheld until it is closed, then converted
 // (text/parsers/argument_value.h). Joined, the arguments of a call are always one JSON object, even
-// of a call that was cut off; a key that the model wrote twice stands there twice, the last one wins.
+// of a call that was cut off; a key that the model wrote twice stands there twice, the last one
+// wins.
 //
 // The surprising policy: a value may contain anything, tags and whole calls included (models write
 // code about tool calls). So a closing tag counts only when the next structural tag, or the end,
 // follows it, and a call that opens inside a value is text up to its own closing tag. What is
-// withheld to decide this is bounded by lookahead.h, whatever the value's length. A value that opens
-// a call it never closes is the one undecidable case: the call's end is then found only at the end of
-// the text. The other tolerances (no outer tags, no </parameter>, a header without '>') are listed
-// with their tests in tests/text/parsers/.
+// withheld to decide this is bounded by lookahead.h, whatever the value's length. A value that
+// opens a call it never closes is the one undecidable case: the call's end is then found only at
+// the end of the text. The other tolerances (no outer tags, no </parameter>, a header without '>')
+// are listed with their tests in tests/text/parsers/.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +40,8 @@ constexpr size_t kTypedValueBytesMax = size_t{8} << 20;
 
 class ToolCallParser {
  public:
-  // `schemas` must outlive the parser. `id_seed` makes the ids; two answers of one conversation need
-  // different seeds.
+  // `schemas` must outlive the parser. `id_seed` makes the ids; two answers of one conversation
+  // need different seeds.
   ToolCallParser(const ToolSchemas* schemas, uint64_t id_seed)
       : schemas_(schemas), id_seed_(id_seed) {}
 
@@ -112,12 +114,12 @@ class ToolCallParser {
 
   State state_ = State::kOutside;
   std::string buffer_;
-  size_t at_ = 0;  // consumed bytes of buffer_ while running
+  size_t at_ = 0;                               // consumed bytes of buffer_ while running
   std::vector<OutputEvent>* events_ = nullptr;  // only while running
 
-  std::string space_;            // white space that is content only if no call follows
+  std::string space_;              // white space that is content only if no call follows
   bool space_is_content_ = false;  // ... which it is in a run that is too long to withhold
-  bool after_call_ = false;      // no content since the last call
+  bool after_call_ = false;        // no content since the last call
   bool swallow_think_close_ = false;
 
   int call_index_ = -1;
@@ -132,7 +134,7 @@ class ToolCallParser {
   std::string key_;
   ParameterType type_;
   ValueMode mode_ = ValueMode::kStream;
-  std::string value_;  // withheld: a typed value, or what may become "null"
+  std::string value_;        // withheld: a typed value, or what may become "null"
   bool line_start_ = false;  // nothing of the value's first line was read yet
   // What the value itself has opened and not closed: calls, and functions without the outer tags.
   int nested_calls_ = 0;

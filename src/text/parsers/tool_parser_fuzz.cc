@@ -1,6 +1,6 @@
 // Fuzzes the output parser: the first two bytes choose options and the cuts, the rest is the text.
-// Beyond not crashing: the result does not depend on the cuts, arguments are always JSON objects, all
-// text is valid UTF-8, calls begin and end in order, and little is withheld.
+// Beyond not crashing: the result does not depend on the cuts, arguments are always JSON objects,
+// all text is valid UTF-8, calls begin and end in order, and little is withheld.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>

@@ -7,7 +7,8 @@
 
 namespace lode::text {
 
-// `tools` is a list in any of the common shapes: {"type":"function","function":{"name","parameters"}},
+// `tools` is a list in any of the common shapes:
+// {"type":"function","function":{"name","parameters"}},
 // {"name","parameters"} or {"name","input_schema"}. Entries of other shapes (built-in tools of a
 // client) are passed over. Errors: none; a schema that cannot be read makes its parameter a string.
 ToolSchemas ToolSchemasFromJson(const Json& tools);

@@ -8,8 +8,8 @@ namespace {
 ParameterType TypeOf(const char* schema, const char* root = "{}") {
   Json parameters = *ParseJson(root);
   parameters["properties"]["x"] = *ParseJson(schema);
-  const ToolSchemas tools = ToolSchemasFromJson(
-      Json::array({{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", parameters}}}}}));
+  const ToolSchemas tools = ToolSchemasFromJson(Json::array(
+      {{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", parameters}}}}}));
   const ToolSchema* tool = tools.Find("f");
   EXPECT_NE(tool, nullptr);
   return tool->parameters.at("x");
