@@ -43,42 +43,48 @@ TEST(MatMul, EqualsTheScalarOracleBitForBitForEveryTypeAndTarget) {
   for (const tensor::DTypeInfo& info : tensor::AllDTypes()) {
     if (!info.weights) continue;
     for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{
-             {1, 256}, {33, 512}, {64, 768}, {70, info.block_elements == 256 ? 256 : 64},
+             {1, 256},
+             {33, 512},
+             {64, 768},
+             {70, info.block_elements == 256 ? 256 : 64},
              {5, info.block_elements == 1 ? 13 : info.block_elements * 3}}) {
       const auto bytes = RandomWeight(info.dtype, rows, cols, 7);
       Weight w = Make(info.dtype, rows, cols, bytes);
       w.scale = 0.75f;
-      const int64_t tokens = 11;
-      const auto x = Random(tokens * cols, 3);
-      std::vector<float> expected(static_cast<size_t>(tokens * rows));
-      ref::MatMul({&w, x.data(), cols, expected.data(), rows, tokens});
-      OnEveryTarget([&](int64_t target) {
-        for (const int threads : {1, 2}) {
-          ThreadPool pool(threads);
-          Context context(&pool, MatMulScratchFloats(tokens));
-          std::vector<float> y(expected.size());
-          const MatMulJob job = {&w, x.data(), cols, y.data(), rows, tokens};
-          MatMul(context, {&job, 1});
-          if (cases::HasFma(target)) {
-            EXPECT_TRUE(SameBits(expected, y)) << info.name << " " << rows << "x" << cols;
-          } else {
-            // Two roundings a step instead of one: at most cols half-units of the sum of magnitudes.
-            std::vector<float> row(static_cast<size_t>(cols));
-            for (int64_t r = 0; r < rows; ++r) {
-              DecodeColumns(w, r, 0, cols, row.data());
-              for (int64_t t = 0; t < tokens; ++t) {
-                double magnitude = 0.0;
-                for (int64_t k = 0; k < cols; ++k) {
-                  magnitude += std::abs(double{row[static_cast<size_t>(k)]} *
-                                        double{x[static_cast<size_t>(t * cols + k)]});
+      // 11 go through panels, 1 and 3 through registers.
+      for (const int64_t tokens : {int64_t{11}, int64_t{1}, int64_t{3}}) {
+        const auto x = Random(tokens * cols, 3);
+        std::vector<float> expected(static_cast<size_t>(tokens * rows));
+        ref::MatMul({&w, x.data(), cols, expected.data(), rows, tokens});
+        OnEveryTarget([&](int64_t target) {
+          for (const int threads : {1, 2}) {
+            ThreadPool pool(threads);
+            Context context(&pool, MatMulScratchFloats(tokens));
+            std::vector<float> y(expected.size());
+            const MatMulJob job = {&w, x.data(), cols, y.data(), rows, tokens};
+            MatMul(context, {&job, 1});
+            if (cases::HasFma(target)) {
+              EXPECT_TRUE(SameBits(expected, y)) << info.name << " " << rows << "x" << cols;
+            } else {
+              // Two roundings a step instead of one: at most cols half-units of the sum of
+              // magnitudes.
+              std::vector<float> row(static_cast<size_t>(cols));
+              for (int64_t r = 0; r < rows; ++r) {
+                DecodeColumns(w, r, 0, cols, row.data());
+                for (int64_t t = 0; t < tokens; ++t) {
+                  double magnitude = 0.0;
+                  for (int64_t k = 0; k < cols; ++k) {
+                    magnitude += std::abs(double{row[static_cast<size_t>(k)]} *
+                                          double{x[static_cast<size_t>(t * cols + k)]});
+                  }
+                  const auto i = static_cast<size_t>(t * rows + r);
+                  ASSERT_NEAR(y[i], expected[i], 1e-6 * magnitude) << info.name;
                 }
-                const auto i = static_cast<size_t>(t * rows + r);
-                ASSERT_NEAR(y[i], expected[i], 1e-6 * magnitude) << info.name;
               }
             }
           }
-        }
-      });
+        });
+      }
     }
   }
 }

@@ -124,6 +124,135 @@ HWY_INLINE void RunTileOf(int64_t tokens, const float* panel, int64_t count, con
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+constexpr int kLanesHere = HWY_MAX_BYTES >= 64 ? 16 : HWY_MAX_BYTES >= 32 ? 8 : 4;
+
+// Turns a square of kLanesHere x kLanesHere numbers: v[i] is row i before, column i after.
+HWY_INLINE void TurnSquare(VF* v) {
+  const DF d;
+  const hn::RepartitionToWide<DF> d64;
+  // 4 x 4 inside each 128-bit block.
+  HWY_UNROLL(16)
+  for (int g = 0; g < kLanesHere; g += 4) {
+    const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, v[g], v[g + 1]));
+    const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, v[g], v[g + 1]));
+    const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, v[g + 2], v[g + 3]));
+    const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, v[g + 2], v[g + 3]));
+    v[g] = hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low));
+    v[g + 1] = hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low));
+    v[g + 2] = hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high));
+    v[g + 3] = hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high));
+  }
+  // Now v[4 g + j] holds rows 4 g.. of column 4 b + j in block b: turn the blocks.
+#if HWY_MAX_BYTES >= 64
+  HWY_UNROLL(4)
+  for (int j = 0; j < 4; ++j) {
+    const VF a = v[j], b = v[4 + j], c = v[8 + j], e = v[12 + j];
+    const VF even_ab = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a);
+    const VF odd_ab = hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a));
+    const VF even_ce = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(e), c);
+    const VF odd_ce = hn::OddEvenBlocks(e, hn::SwapAdjacentBlocks(c));
+    v[j] = hn::ConcatLowerLower(d, even_ce, even_ab);
+    v[4 + j] = hn::ConcatLowerLower(d, odd_ce, odd_ab);
+    v[8 + j] = hn::ConcatUpperUpper(d, even_ce, even_ab);
+    v[12 + j] = hn::ConcatUpperUpper(d, odd_ce, odd_ab);
+  }
+#elif HWY_MAX_BYTES >= 32
+  HWY_UNROLL(4)
+  for (int j = 0; j < 4; ++j) {
+    const VF a = v[j], b = v[4 + j];
+    v[j] = hn::ConcatLowerLower(d, b, a);
+    v[4 + j] = hn::ConcatUpperUpper(d, b, a);
+  }
+#endif
+}
+
+// A few tokens: the weight is turned in registers and used at once, instead of through a panel in memory.
+// rows_decoded [32][kPanelCols]; sums [M][32] continue over `count` columns. The same order of sums.
+template <int M>
+HWY_INLINE void RunFewTokens(const float* HWY_RESTRICT rows_decoded, int64_t count,
+                             const float* HWY_RESTRICT x, int64_t x_stride,
+                             float* HWY_RESTRICT sums) {
+  const DF d;
+  constexpr int L = kLanesHere;
+  // Two groups of rows side by side: their chains of sums do not wait for one another.
+  for (int64_t r = 0; r < kPanelRows; r += 2 * L) {
+    VF sum[2][M];
+    HWY_UNROLL(4)
+    for (int m = 0; m < M; ++m) {
+      sum[0][m] = hn::LoadU(d, sums + m * kPanelRows + r);
+      sum[1][m] = hn::LoadU(d, sums + m * kPanelRows + r + L);
+    }
+    for (int64_t k = 0; k < count; k += L) {
+      HWY_UNROLL(2)
+      for (int group = 0; group < 2; ++group) {
+        const float* source = rows_decoded + (r + group * L) * kPanelCols + k;
+        VF v[L];
+        HWY_UNROLL(16)
+        for (int i = 0; i < L; ++i) v[i] = hn::LoadU(d, source + i * kPanelCols);
+        TurnSquare(v);
+        HWY_UNROLL(16)
+        for (int i = 0; i < L; ++i) {
+          HWY_UNROLL(4)
+          for (int m = 0; m < M; ++m) {
+            sum[group][m] =
+                hn::MulAdd(v[i], hn::Set(d, x[m * x_stride + k + i]), sum[group][m]);
+          }
+        }
+      }
+    }
+    HWY_UNROLL(4)
+    for (int m = 0; m < M; ++m) {
+      hn::StoreU(sum[0][m], d, sums + m * kPanelRows + r);
+      hn::StoreU(sum[1][m], d, sums + m * kPanelRows + r + L);
+    }
+  }
+}
+
+constexpr int64_t kFewTokens = 4;
+
+// The same as the loop over panels in RunPanel, for 1 to kFewTokens tokens.
+void SumFewTokens(const MatMulJob& job, int64_t row0, int64_t rows, float* decoded, float* sums) {
+  const Weight& w = *job.weight;
+  for (int64_t k0 = 0; k0 < w.cols; k0 += kPanelCols) {
+    const int64_t count = std::min(kPanelCols, w.cols - k0);
+    const int64_t whole = count / kLanesHere * kLanesHere;
+    for (int64_t r = 0; r < kPanelRows; ++r) {
+      if (r < rows) {
+        DecodeRow(w, row0 + r, k0, count, decoded + r * kPanelCols);
+      } else if (k0 == 0) {
+        std::memset(decoded + r * kPanelCols, 0, kPanelCols * sizeof(float));
+      }
+    }
+    const float* x = job.x + k0;
+    switch (job.rows) {
+      case 1:
+        RunFewTokens<1>(decoded, whole, x, job.x_stride, sums);
+        break;
+      case 2:
+        RunFewTokens<2>(decoded, whole, x, job.x_stride, sums);
+        break;
+      case 3:
+        RunFewTokens<3>(decoded, whole, x, job.x_stride, sums);
+        break;
+      default:
+        RunFewTokens<4>(decoded, whole, x, job.x_stride, sums);
+        break;
+    }
+    for (int64_t k = whole; k < count; ++k) {  // the last columns of an odd width
+      for (int64_t m = 0; m < job.rows; ++m) {
+        for (int64_t r = 0; r < rows; ++r) {
+          float& sum = sums[m * kPanelRows + r];
+          sum = hn::GetLane(hn::MulAdd(hn::Set(DF(), decoded[r * kPanelCols + k]),
+                                       hn::Set(DF(), x[m * job.x_stride + k]),
+                                       hn::Set(DF(), sum)));
+        }
+      }
+    }
+  }
+}
+#endif
+
 void RunPanel(const MatMulJob& job, int64_t panel_index, float* scratch) {
   const Weight& w = *job.weight;
   float* panel = scratch;
@@ -132,7 +261,13 @@ void RunPanel(const MatMulJob& job, int64_t panel_index, float* scratch) {
   const int64_t row0 = panel_index * kPanelRows;
   const int64_t rows = std::min(kPanelRows, w.rows - row0);
   std::memset(sums, 0, static_cast<size_t>(job.rows * kPanelRows) * sizeof(float));
-  for (int64_t k0 = 0; k0 < w.cols; k0 += kPanelCols) {
+#if HWY_TARGET != HWY_SCALAR
+  const bool few = job.rows <= kFewTokens;
+  if (few) SumFewTokens(job, row0, rows, panel, sums);
+#else
+  const bool few = false;
+#endif
+  for (int64_t k0 = 0; k0 < w.cols && !few; k0 += kPanelCols) {
     const int64_t count = std::min(kPanelCols, w.cols - k0);
     BuildPanel(w, row0, rows, k0, count, decoded, panel);
     for (int64_t t = 0; t < job.rows; t += kTile) {
