@@ -1,4 +1,5 @@
-# A test: installs the build into a fresh folder and looks whether what a user needs is there and runs.
+# A test: installs the build into a fresh folder and looks whether what a user needs is there and
+# runs.
 set(prefix ${BUILD}/install_test)
 file(REMOVE_RECURSE ${prefix})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix}

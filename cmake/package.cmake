@@ -1,5 +1,5 @@
-# What `cmake --install` puts where, and the Debian package (`cpack -G DEB`). Included last, when the
-# program is known; without it (a build of fuzzers only) there is nothing to install.
+# What `cmake --install` puts where, and the Debian package (`cpack -G DEB`). Included last, when
+# the program is known; without it (a build of fuzzers only) there is nothing to install.
 if(NOT TARGET lode)
   return()
 endif()

@@ -17,7 +17,8 @@ foreach(want "Package: lode\n" "Version: ${VERSION}\n" libc6 libstdc\\+\\+6 libh
   endif()
 endforeach()
 execute_process(COMMAND ${DPKG_DEB} --contents ${package} OUTPUT_VARIABLE contents)
-foreach(want /usr/bin/lode /usr/share/doc/lode/copyright /usr/share/bash-completion/completions/lode)
+foreach(want /usr/bin/lode /usr/share/doc/lode/copyright
+        /usr/share/bash-completion/completions/lode)
   if(NOT contents MATCHES "${want}")
     message(FATAL_ERROR "the package does not hold ${want}:\n${contents}")
   endif()

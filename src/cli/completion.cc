@@ -52,8 +52,8 @@ Choice ChoiceOf(const CLI::Option& option) {
   choice.help = option.get_description();
   choice.takes_value = option.get_items_expected_max() > 0;
   choice.repeatable = option.get_items_expected_max() > 1;
-  choice.number = type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0 ||
-                  type.rfind("FLOAT", 0) == 0;
+  choice.number =
+      type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0 || type.rfind("FLOAT", 0) == 0;
   choice.values = ValuesOfType(type);
   return choice;
 }
@@ -112,7 +112,8 @@ std::string Quoted(const std::string& text) {
   return out + "'";
 }
 
-// --- bash ----------------------------------------------------------------------------------------------
+// --- bash
+// ----------------------------------------------------------------------------------------------
 
 std::string BashVerb(const Verb& verb) {
   std::string out = "    " + verb.name + ")\n      case \"$prev\" in\n";
@@ -162,7 +163,8 @@ std::string BashScript(const Verb& program, const std::vector<Verb>& verbs) {
          cases + "  esac\n}\ncomplete -F _lode lode\n";
 }
 
-// --- zsh -----------------------------------------------------------------------------------------------
+// --- zsh
+// -----------------------------------------------------------------------------------------------
 
 std::string ZshValue(const Choice& choice) {
   std::string values = choice.names.empty() && choice.label == "MODEL" ? "demo" : "";
@@ -178,8 +180,8 @@ std::string ZshSpec(const Choice& choice) {
   if (choice.names.empty()) {
     return "        " + Quoted((choice.repeatable ? "*" : "") + ZshValue(choice)) + " \\\n";
   }
-  const std::string rest = "[" + Escape(choice.help, "[]:\\", "\\") + "]" +
-                           (choice.takes_value ? ZshValue(choice) : "");
+  const std::string rest =
+      "[" + Escape(choice.help, "[]:\\", "\\") + "]" + (choice.takes_value ? ZshValue(choice) : "");
   const std::string excludes = choice.repeatable ? "*" : "(" + Join(choice.names, " ") + ")";
   std::string out;
   for (const std::string& name : choice.names) {
@@ -214,7 +216,8 @@ std::string ZshScript(const Verb& program, const std::vector<Verb>& verbs) {
          "if [ \"$funcstack[1]\" = _lode ]; then _lode \"$@\"; else compdef _lode lode; fi\n";
 }
 
-// --- fish ----------------------------------------------------------------------------------------------
+// --- fish
+// ----------------------------------------------------------------------------------------------
 
 std::string FishQuoted(const std::string& text) { return "'" + Escape(text, "'\\", "\\") + "'"; }
 

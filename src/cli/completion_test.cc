@@ -42,8 +42,8 @@ class Completion : public testing::Test {
   }
 
   std::string Write(Shell shell) {
-    const std::string path = testing::TempDir() + "/lode_completion_" +
-                             std::to_string(static_cast<int>(shell));
+    const std::string path =
+        testing::TempDir() + "/lode_completion_" + std::to_string(static_cast<int>(shell));
     std::ofstream(path) << CompletionScript(app_, shell);
     return path;
   }
