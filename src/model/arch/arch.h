@@ -65,7 +65,7 @@ enum class Role : uint8_t {
   kMtpEmbeddingNorm, kMtpHiddenNorm, kMtpProjection, kMtpFinalNorm,
 };
 
-// A dimension by name; arch/tensors.cc computes it from the spec.
+// A dimension by name; model/tensors.cc computes it from the spec.
 enum class Dim : uint8_t {
   kVocabulary, kWidth, kTwiceWidth,
   kMambaProjection, kConvDim, kTaps, kMambaHeads, kInner, kGroups, kInnerPerGroup, kOne,
