@@ -7,9 +7,8 @@
     train_demo.py sample --model models/demo --user "Good morrow, cousin."
 
 Needs PyTorch (1.13 or later, CPU), tokenizers, safetensors, jinja2, numpy. It is neither part of
-the product nor of its tests. Surprising policy: the learning rate is flat and then falls to zero
-over the last --decay steps; creating RUN_DIR/decay starts the fall at once, and the log then says
-which --steps repeats the run. RUN_DIR/last.pt is where a stopped run goes on.
+the product nor of its tests. Surprising policy: RUN_DIR/last.pt is where a stopped run goes on, and
+it may go on with another --schedule from there; one --schedule with all its points repeats the run.
 """
 
 import argparse
@@ -154,11 +153,20 @@ class Optimizer:
         self.momentum = state["momentum"]
 
 
-def schedule(step, args):
-    """The share of the peak learning rates."""
-    if step < args.warmup:
-        return (step + 1) / args.warmup
-    return min(1.0, (args.steps - step) / args.decay)
+def parse_schedule(text):
+    """[(step, share of the peak learning rates)] from "39:1,450:1,800:0", straight between. The
+    first is the warm-up's end, the second where the fall begins."""
+    points = [(int(step), float(share)) for step, share in (p.split(":") for p in text.split(","))]
+    points.insert(0, (0, 1.0 / (points[0][0] + 1)))
+    assert all(a[0] < b[0] for a, b in zip(points, points[1:])), text
+    return points
+
+
+def share_at(step, points):
+    for (left, low), (right, high) in zip(points, points[1:]):
+        if step < right:
+            return low + (high - low) * (step - left) / (right - left)
+    return points[-1][1]
 
 
 def flatten(model):
@@ -234,7 +242,7 @@ def train(args):
             for name, tensor in model.state_dict().items():
                 tensor.copy_(saved["model"][name])
         opt.restore(saved["opt"])
-        step, best, spent, args.steps = saved["step"], saved["best"], saved["spent"], saved["steps"]
+        step, best, spent = saved["step"], saved["best"], saved["spent"]
         print(f"resumed at step {step}", flush=True)
 
     blocks = len(bias)
@@ -246,7 +254,6 @@ def train(args):
                for _ in range(args.workers)]
     for w in workers:
         w.start()
-    torch.set_num_threads(args.workers)
     total_grad = torch.zeros_like(flat)
     bind_grads(model, total_grad)
 
@@ -256,12 +263,11 @@ def train(args):
         torch.save({"model": tensors, "step": step, **more}, path + ".part")
         os.replace(path + ".part", path)
 
-    began, ema, chance = time.time(), None, 0.0
-    while step < args.steps:
-        if os.path.exists(os.path.join(args.run, "decay")) and step + args.decay < args.steps:
-            args.steps = step + args.decay
-            print(f"the fall begins: this run is --steps {args.steps}", flush=True)
-        falling = step + args.decay >= args.steps  # then long windows, cut as they will be read
+    began, ema = time.time(), None
+    points = parse_schedule(args.schedule)
+    steps = points[-1][0]
+    while step < steps:
+        falling = step >= points[2][0]  # then long windows, cut as they will be read
         for micro in range(args.micro):
             jobs.put((step, micro, args.final_length if falling else args.length,
                       0.0 if falling else args.noise))
@@ -269,7 +275,8 @@ def train(args):
             done.get()
         torch.mean(grads, 0, out=total_grad)
         total_grad.mul_(min(1.0, 1.0 / (total_grad.norm().item() + 1e-6)))
-        opt.step(schedule(step, args))
+        share = share_at(step, points)
+        opt.step(share)
         load = stats[:, 1 + MTP_DEPTHS:].sum(0).view(blocks, -1)
         bias += BIAS_RATE * torch.sign(load.mean(1, keepdim=True) - load)
         load = load / load.sum(1, keepdim=True)
@@ -278,17 +285,17 @@ def train(args):
         ema = mean[0] if ema is None else 0.95 * ema + 0.05 * mean[0]
         minutes = (spent + time.time() - began) / 60
         if step % 10 == 0:
-            print(f"step {step} loss {ema:.3f} mtp {' '.join(f'{d:.3f}' for d in mean[1:])} share "
-                  f"{schedule(step - 1, args):.3f} load {load.min():.3f}-{load.max():.3f} "
-                  f"{minutes:.1f} min", flush=True)
-        if step % args.eval_every == 0 or step == args.steps:
+            print(f"step {step} loss {ema:.3f} mtp {' '.join(f'{d:.3f}' for d in mean[1:])} "
+                  f"share {share:.3f} load {load.min():.3f}-{load.max():.3f} {minutes:.1f} min",
+                  flush=True)
+        if step % args.eval_every == 0 or step == steps:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 total, count, agree = evaluate_raw(model, val_ids, args.final_length, limit=30)
                 chat = evaluate_chat(model, val_chat, args.final_length)
             if total / count < best:
                 best = total / count
                 save("best.pt")
-            save("last.pt", opt=opt.state(), best=best, spent=60 * minutes, steps=args.steps)
+            save("last.pt", opt=opt.state(), best=best, spent=60 * minutes)
             print(f"  validation {total / count:.4f} (best {best:.4f}) chat {chat:.4f} "
                   f"draft agreement {' '.join(f'{a:.2f}' for a in agree)}", flush=True)
     for _ in workers:
@@ -341,13 +348,15 @@ def load(folder):
 
 def evaluate(args):
     model, tok = load(args.model)
-    _, held_out = data.split_text(read_text(args.text))
-    ids = tok.encode(held_out).ids
-    total, count, agree = evaluate_raw(model, ids, args.final_length)
-    n_bytes = len(held_out.encode()) - len(tok.decode(ids[:1]).encode())
-    print(f"validation: {count} tokens, {n_bytes} bytes, {total / count:.4f} nats per token, "
-          f"{total / math.log(2) / n_bytes:.4f} bits per byte, draft agreement "
-          + ", ".join(f"{a:.3f}" for a in agree))
+    text, held_out = data.split_text(read_text(args.text))
+    seen = text[:len(held_out)]
+    for name, part in (("validation", held_out), ("a tenth of the training text", seen)):
+        ids = tok.encode(part).ids
+        total, count, agree = evaluate_raw(model, ids, args.final_length)
+        n_bytes = len(part.encode()) - len(tok.decode(ids[:1]).encode())
+        print(f"{name}: {count} tokens, {n_bytes} bytes, {total / count:.4f} nats per token, "
+              f"{total / math.log(2) / n_bytes:.4f} bits per byte, draft agreement "
+              + ", ".join(f"{a:.3f}" for a in agree), flush=True)
     with open(os.path.join(args.model, "tokenizer.json"), encoding="utf-8") as f:
         source = data.Windows(held_out, f.read(), data.make_template(template_path()),
                               args.final_length + 1, 1, 0.0)
@@ -388,9 +397,8 @@ def main():
     p.add_argument("--checkpoint", default="best.pt")
     p.add_argument("--workers", type=int, default=2, help="processes; chance does not depend on it")
     p.add_argument("--seed", type=int, default=20)
-    p.add_argument("--steps", type=int, default=2000)
-    p.add_argument("--warmup", type=int, default=40)
-    p.add_argument("--decay", type=int, default=500)
+    p.add_argument("--schedule", default="39:1,450:1,560:0.685714,670:0",
+                   help="step:share of the peak rates")
     p.add_argument("--micro", type=int, default=4, help="micro-batches a step")
     p.add_argument("--micro-tokens", type=int, default=1024)
     p.add_argument("--length", type=int, default=256)
