@@ -67,7 +67,15 @@ class Downloader {
       }
     }
     for (std::thread& thread : threads) thread.join();
-    if (error_.has_value()) return *std::move(error_);
+    if (error_.has_value()) {
+      // Only now nobody writes any more. Losing this only costs time, and the disk may be what is
+      // wrong: the error to tell is the first one.
+      for (const Job& job : jobs_) {
+        if (job.part != nullptr) (void)job.part->Remember().ok();
+      }
+      return *std::move(error_);
+    }
+    if (options_.progress) options_.progress(Progress());  // the last word: all of it
     return received_.load();
   }
 
@@ -237,11 +245,6 @@ class Downloader {
       fetched = patience.AfterFailure(std::move(error), retry_after_s);
       if (!fetched.ok()) break;
     }
-    if (!fetched.ok()) {
-      // Losing this note only loses time, and the disk may be what is wrong.
-      const Result<void> remembered = job.part->Remember();
-      (void)remembered;
-    }
     return fetched;
   }
 
@@ -278,7 +281,7 @@ class Downloader {
     note_ = note;
   }
 
-  // Under mutex_.
+  // Under mutex_, or when the workers are gone.
   PullProgress Progress() {
     PullProgress progress;
     progress.bytes_done = static_cast<uint64_t>(std::max<int64_t>(bytes_done_, 0));
