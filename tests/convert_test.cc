@@ -284,6 +284,16 @@ TEST_F(Convert, GgufToGgufIsTheSameAsFromTheFolder) {
   }
 }
 
+TEST_F(Convert, AScaleBesideTheHeadIsMultipliedInWhenTheHeadChanges) {
+  const std::string file = testing::TestFile("golden/gguf/mix-4bit.gguf");
+  const auto tokens = testing::ReadTokens(testing::TestFile("golden/gguf/mix-4bit.tokens"));
+  MustConvert(file, File("f32.gguf"), Type(DType::kF32));
+  EXPECT_LT(Farthest(Logits(file, tokens), Logits(File("f32.gguf"), tokens)), 5e-3);
+  auto source = formats::OpenSource(File("f32.gguf"));
+  ASSERT_TRUE(source.ok());
+  EXPECT_EQ((*source)->Find("output.scale"), nullptr);
+}
+
 TEST_F(Convert, RowsThatAreNoWholeBlocksBecomeF16AndAreReported) {
   const ConvertReport report =
       MustConvert(testing::TestFile("golden/moe-nano"), File("a.gguf"), Type(DType::kQ8_0));

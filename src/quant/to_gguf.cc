@@ -271,6 +271,119 @@ bool IsOfTheRecord(std::string_view key) {
   return StartsWith(key, "lode.safetensors.") || StartsWith(key, "lode.kept.");
 }
 
+// One conversion of a GGUF into another.
+class Recoder {
+ public:
+  Recoder(const formats::GgufFile& in, const ConvertOptions& options, ConvertReport* report)
+      : in_(in), options_(options), report_(*report), work_(options) {}
+
+  Result<void> Run(const std::string& out);
+
+ private:
+  struct Output {
+    const TensorInfo* info;
+    DType dtype;
+    float scale = 1.0f;  // to be multiplied in
+  };
+
+  Result<void> FindMatrices();
+  Result<void> Declare(GgufWriter* writer);
+  Result<void> WriteOutput(const Output& output, const Sink& sink);
+
+  const formats::GgufFile& in_;
+  const ConvertOptions& options_;
+  ConvertReport& report_;
+  Work work_;
+  std::set<std::string> matrices_;  // empty without a type
+  // Scales stay beside their weights, but for the head's, which others only read when it is NVFP4.
+  std::string head_;
+  float head_scale_ = 1.0f;
+  std::set<std::string> dropped_;
+  std::vector<Output> outputs_;
+};
+
+Result<void> Recoder::FindMatrices() {
+  if (!options_.type.has_value()) return {};
+  LODE_ASSIGN(const model::ModelSpec spec, model::ReadSpec(in_));
+  for (const model::TensorSlot& slot : model::ListTensors(spec)) {
+    SlotPlan plan;
+    plan.slot = slot;
+    if (plan.convertible()) matrices_.insert(slot.gguf);
+    if (slot.row->role != model::Role::kHead) continue;
+    if (const TensorInfo* scale = in_.Find(plan.SideName(".scale"))) {
+      head_ = slot.gguf;
+      head_scale_ = LoadFloat(in_.View(*scale).bytes);
+      dropped_ = {plan.SideName(".scale"), plan.SideName(".input_scale")};
+    }
+  }
+  return {};
+}
+
+Result<void> Recoder::Declare(GgufWriter* writer) {
+  std::map<DType, uint64_t> weights;
+  bool changed = !dropped_.empty();
+  for (const TensorInfo& info : in_.tensors()) {
+    if (dropped_.count(info.name) > 0) continue;
+    Output output{&info, info.dtype, info.name == head_ ? head_scale_ : 1.0f};
+    uint64_t bytes = 0;
+    if (matrices_.count(info.name) > 0 && !info.shape.empty()) {
+      if (!tensor::Info(info.dtype).weights) {
+        return Error(Code::kUnsupported, in_.path() + ": tensor " + Quote(info.name) + " is " +
+                                             tensor::Name(info.dtype) +
+                                             ", which Lode does not decode");
+      }
+      output.dtype = Fitting(*options_.type, info.shape.back(), info.name, &report_);
+      tensor::CountBytes(output.dtype, info.shape, &bytes);
+      weights[output.dtype] += bytes;
+    }
+    changed = changed || output.dtype != info.dtype;
+    tensor::CountBytes(output.dtype, info.shape, &bytes);
+    report_.bytes += bytes;
+    ++report_.types[tensor::Name(output.dtype)];
+    writer->AddTensor(info.name, output.dtype, info.shape);
+    outputs_.push_back(output);
+  }
+  for (const formats::GgufEntry& entry : in_.entries()) {
+    if (!IsOfTheFile(entry.key) && !(changed && IsOfTheRecord(entry.key))) writer->Set(entry);
+  }
+  if (changed) SetFileType(MostCommon(weights), writer);
+  report_.tensors = static_cast<int64_t>(outputs_.size());
+  report_.exact = !changed;
+  work_.Expect(report_.tensors, report_.bytes);
+  return {};
+}
+
+Result<void> Recoder::WriteOutput(const Output& output, const Sink& sink) {
+  const TensorInfo& info = *output.info;
+  const auto bytes = in_.View(info).bytes;
+  if (output.dtype == info.dtype && output.scale == 1.0f) return work_.Copy(bytes, sink);
+  const int64_t cols = info.shape.back();
+  const int64_t row_bytes = RowBytes(info.dtype, cols);
+  const auto turn = [&](int64_t row, int64_t count, float* scratch, std::byte* out) -> Result<void> {
+    const int64_t elements = count * cols;
+    tensor::DecodeBlocks(info.dtype, bytes.data() + row * row_bytes, elements, scratch);
+    for (int64_t i = 0; output.scale != 1.0f && i < elements; ++i) scratch[i] *= output.scale;
+    tensor::EncodeBlocks(output.dtype, scratch, elements, out);
+    return {};
+  };
+  const int64_t rows = row_bytes > 0 ? static_cast<int64_t>(bytes.size()) / row_bytes : 0;
+  return work_.Rows(rows, cols, RowBytes(output.dtype, cols), turn, sink);
+}
+
+Result<void> Recoder::Run(const std::string& out) {
+  LODE_TRY(FindMatrices());
+  GgufWriter writer;
+  LODE_TRY(Declare(&writer));
+  LODE_TRY(writer.Begin(out, options_.shard_bytes_max));
+  const Sink sink = [&](std::span<const std::byte> bytes) { return writer.Write(bytes); };
+  for (const Output& output : outputs_) {
+    LODE_TRY(WriteOutput(output, sink));
+    LODE_TRY(work_.TensorDone());
+  }
+  report_.paths = writer.paths();
+  return writer.Finish();
+}
+
 }  // namespace
 
 PartData DataOf(const tensor::TensorSource& source, const SlotPlan& plan, const Part& part) {
@@ -296,90 +409,7 @@ Result<void> HuggingFaceToGguf(const formats::HfCheckpoint& in, const std::strin
 
 Result<void> GgufToGguf(const formats::GgufFile& in, const std::string& out,
                         const ConvertOptions& options, ConvertReport* report) {
-  std::set<std::string> convertible;
-  std::string head;
-  if (options.type.has_value()) {
-    LODE_ASSIGN(const model::ModelSpec spec, model::ReadSpec(in));
-    for (const model::TensorSlot& slot : model::ListTensors(spec)) {
-      SlotPlan plan;
-      plan.slot = slot;
-      if (plan.convertible()) convertible.insert(slot.gguf);
-      if (slot.row->role == model::Role::kHead) head = slot.gguf;
-    }
-  }
-  // Scales stay beside their weights, but for the head's, which others only read when it is NVFP4.
-  float head_scale = 1.0f;
-  std::set<std::string> dropped;
-  const std::string head_module = head.substr(0, head.rfind('.'));
-  if (const TensorInfo* scale = head.empty() ? nullptr : in.Find(head_module + ".scale")) {
-    head_scale = LoadFloat(in.View(*scale).bytes);
-    dropped = {head_module + ".scale", head_module + ".input_scale"};
-  }
-  std::vector<const TensorInfo*> infos;
-  for (const TensorInfo& info : in.tensors()) {
-    if (dropped.count(info.name) == 0) infos.push_back(&info);
-  }
-  GgufWriter writer;
-  std::vector<DType> types;
-  std::map<DType, uint64_t> weights;
-  bool changed = !dropped.empty();
-  for (const TensorInfo* each : infos) {
-    const TensorInfo& info = *each;
-    DType dtype = info.dtype;
-    if (convertible.count(info.name) > 0 && !info.shape.empty()) {
-      if (!tensor::Info(dtype).weights) {
-        return Error(Code::kUnsupported, in.path() + ": tensor " + Quote(info.name) + " is " +
-                                             tensor::Name(dtype) + ", which Lode does not decode");
-      }
-      dtype = Fitting(*options.type, info.shape.back(), info.name, report);
-      uint64_t bytes = 0;
-      tensor::CountBytes(dtype, info.shape, &bytes);
-      weights[dtype] += bytes;
-    }
-    changed = changed || dtype != info.dtype;
-    types.push_back(dtype);
-  }
-  for (const formats::GgufEntry& entry : in.entries()) {
-    if (!IsOfTheFile(entry.key) && !(changed && IsOfTheRecord(entry.key))) writer.Set(entry);
-  }
-  if (changed) SetFileType(MostCommon(weights), &writer);
-  for (size_t i = 0; i < types.size(); ++i) {
-    const TensorInfo& info = *infos[i];
-    uint64_t bytes = 0;
-    tensor::CountBytes(types[i], info.shape, &bytes);
-    report->bytes += bytes;
-    ++report->types[tensor::Name(types[i])];
-    writer.AddTensor(info.name, types[i], info.shape);
-  }
-  report->tensors = static_cast<int64_t>(types.size());
-  report->exact = !changed;
-  Work work(options);
-  work.Expect(report->tensors, report->bytes);
-  LODE_TRY(writer.Begin(out, options.shard_bytes_max));
-  const Sink sink = [&](std::span<const std::byte> bytes) { return writer.Write(bytes); };
-  for (size_t i = 0; i < types.size(); ++i) {
-    const TensorInfo& info = *infos[i];
-    const auto bytes = in.View(info).bytes;
-    const float scale = info.name == head ? head_scale : 1.0f;
-    if (types[i] == info.dtype && scale == 1.0f) {
-      LODE_TRY(work.Copy(bytes, sink));
-    } else {
-      const int64_t cols = info.shape.back();
-      const int64_t row_bytes = RowBytes(info.dtype, cols);
-      const auto turn = [&](int64_t row, int64_t count, float* scratch,
-                            std::byte* out_rows) -> Result<void> {
-        tensor::DecodeBlocks(info.dtype, bytes.data() + row * row_bytes, count * cols, scratch);
-        for (int64_t j = 0; scale != 1.0f && j < count * cols; ++j) scratch[j] *= scale;
-        tensor::EncodeBlocks(types[i], scratch, count * cols, out_rows);
-        return {};
-      };
-      const int64_t rows = row_bytes > 0 ? static_cast<int64_t>(bytes.size()) / row_bytes : 0;
-      LODE_TRY(work.Rows(rows, cols, RowBytes(types[i], cols), turn, sink));
-    }
-    LODE_TRY(work.TensorDone());
-  }
-  report->paths = writer.paths();
-  return writer.Finish();
+  return Recoder(in, options, report).Run(out);
 }
 
 }  // namespace lode::quant
