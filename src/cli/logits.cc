@@ -1,6 +1,7 @@
 // lode logits: the numbers themselves, for whoever wants to check us.
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "base/file.h"
@@ -48,8 +49,13 @@ Result<void> RunLogits(Flags& flags) {
   LODE_ASSIGN(AtomicFile file, AtomicFile::Create(flags.out));
   LODE_TRY(file.Write(NpyHeader(static_cast<int64_t>(tokens.size()), width)));
   LODE_ASSIGN(runtime::Sequence sequence, engine.NewSequence());
-  const auto step = static_cast<size_t>(
-      flags.chunk > 0 ? std::min(flags.chunk, engine.rows_max()) : engine.rows_max());
+  // Rows that are computed together. Their logits take about as much as the tokenizer, the template and
+  // the rows that are left out, which this verb does without: so `inspect --plan` holds for it, too.
+  constexpr int64_t kBufferBytes = 32 << 20;
+  const int64_t rows =
+      flags.chunk > 0 ? flags.chunk
+                      : std::max<int64_t>(1, kBufferBytes / static_cast<int64_t>(sizeof(float)) / width);
+  const auto step = static_cast<size_t>(std::min(rows, engine.rows_max()));
   std::vector<float> logits(step * static_cast<size_t>(width));
   ProgressBar bar("logits", "tok", static_cast<int64_t>(tokens.size()));
   for (size_t at = 0; at < tokens.size(); at += step) {
