@@ -15,7 +15,8 @@ void ModelFlags::AddTo(CLI::App* verb) {
   verb->add_option("--context", run.context_tokens, "tokens of context to hold")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   verb->add_option("--activations", activations,
-                   "rounding of activations and KV cache: auto, bf16 or f32 (reference)");
+                   "rounding of activations and KV cache: auto, bf16 or f32 (reference)")
+      ->type_name("TEXT:{auto,bf16,f32}");
 }
 
 Result<api::Running> ModelFlags::Open(std::shared_ptr<const tensor::TensorSource> source,

@@ -129,12 +129,16 @@ Result<std::vector<float>> Binder::Vector(const TensorSlot& slot, const TensorIn
 }
 
 Result<float> Binder::Scalar(const TensorInfo& info, size_t index) {
+  const tensor::DTypeInfo& type = tensor::Info(info.dtype);
   const TensorView view = source_.View(info);
-  if (info.dtype != DType::kF32 || view.bytes.size() < (index + 1) * sizeof(float)) {
-    return Bad(info.name, "is not the F32 scale it should be");
+  const auto bytes = static_cast<size_t>(type.block_bytes);
+  const bool plain = info.dtype == DType::kF32 || info.dtype == DType::kBF16 ||
+                     info.dtype == DType::kF16;
+  if (!plain || view.bytes.size() < (index + 1) * bytes) {
+    return Bad(info.name, "is not the scale it should be: F32, F16 or BF16");
   }
   float value;
-  std::memcpy(&value, view.bytes.data() + index * sizeof(float), sizeof(value));
+  tensor::DecodeBlocks(info.dtype, view.bytes.data() + index * bytes, 1, &value);
   return value;
 }
 

@@ -252,7 +252,7 @@ TEST(Bind, Fp8NeedsAScaleForTheTensorOrEachRow) {
             with(".weight_scale_inv", DType::kF32, {1, 1}, ""));
   EXPECT_IN("one scale for the tensor or one per row is needed",
             with(".weight_scale", DType::kF32, {3}, ""));
-  EXPECT_IN("is not the F32 scale it should be", with(".weight_scale", DType::kBF16, {}, ""));
+  EXPECT_IN("is not the scale it should be", with(".weight_scale", DType::kBF16, {}, ""));
 }
 
 TEST(Bind, StackedExpertsBindWithTheirShape) {
