@@ -74,12 +74,8 @@ bool SplitAtSpace(Context* context, const Str& text, int64_t splits_max,
     const size_t begin = at;
     Value part;
     if (splits_max >= 0 && static_cast<int64_t>(parts->size()) >= splits_max) {
-      // The rest is one part; white space at its end goes.
-      size_t end = bytes.size();
-      for (size_t before = end; end > begin && IsSpace(CharBefore(bytes, end, &before));) {
-        end = before;
-      }
-      if (!Piece(context, text, begin, end, &part)) return false;
+      // The rest is one part, with the white space at its end.
+      if (!Piece(context, text, begin, bytes.size(), &part)) return false;
       parts->push_back(std::move(part));
       return true;
     }
@@ -104,13 +100,7 @@ bool SplitAtSpaceRight(Context* context, const Str& text, int64_t splits_max,
     if (end == 0) break;
     Value part;
     if (splits_max >= 0 && static_cast<int64_t>(parts->size()) >= splits_max) {
-      size_t begin = 0;
-      while (begin < end) {
-        const DecodedChar c = DecodeUtf8(bytes, begin);
-        if (!IsSpace(c.code_point)) break;
-        begin += c.bytes;
-      }
-      if (!Piece(context, text, begin, end, &part)) return false;
+      if (!Piece(context, text, 0, end, &part)) return false;
       parts->push_back(std::move(part));
       break;
     }
