@@ -22,8 +22,8 @@ using formats::GgufFile;
 using formats::HfCheckpoint;
 using tensor::TensorSource;
 
-constexpr int64_t kContextDefault = 8192;   // tokens, unless the model claims less
-constexpr int64_t kRowsDefault = 256;       // rows of a step: large enough to reuse a decoded panel
+constexpr int64_t kContextDefault = 8192;  // tokens, unless the model claims less
+constexpr int64_t kRowsDefault = 256;      // rows of a step: large enough to reuse a decoded panel
 
 Result<text::GgufVocab> VocabOf(const GgufFile& file) {
   text::GgufVocab vocab;
@@ -87,8 +87,7 @@ void AddIds(const Json& config, const char* key, std::vector<int32_t>* ids) {
   const Json* value = FindKey(config, key);
   if (value == nullptr) return;
   const auto add = [&](const Json& item) {
-    if (item.is_number_integer() && item.get<int64_t>() >= 0 &&
-        item.get<int64_t>() <= INT32_MAX) {
+    if (item.is_number_integer() && item.get<int64_t>() >= 0 && item.get<int64_t>() <= INT32_MAX) {
       ids->push_back(static_cast<int32_t>(item.get<int64_t>()));
     }
   };
@@ -298,11 +297,11 @@ MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& o
   }
   plan.other_tensors = tensors - std::min(tensors, plan.weights);
   for (const auto& [file, bytes] : headers) plan.headers += bytes;
-  plan.logits = static_cast<uint64_t>((options.sequences_max + 1) * model.spec.vocabulary) *
-                sizeof(float);
+  plan.logits =
+      static_cast<uint64_t>((options.sequences_max + 1) * model.spec.vocabulary) * sizeof(float);
   plan.vectors = model.vector_bytes;
-  plan.workspace = model::Workspace::Bytes(model.spec, options.numerics, options.rows_max,
-                                           options.threads);
+  plan.workspace =
+      model::Workspace::Bytes(model.spec, options.numerics, options.rows_max, options.threads);
   plan.states = runtime::Engine::Bytes(model.spec, options) - plan.workspace;
   const model::StateLayout layout = model::MakeStateLayout(model.spec, options.numerics);
   plan.page_tokens = kernels::kPageTokens;

@@ -35,9 +35,9 @@ Result<std::vector<int32_t>> Session::Encode(const text::RenderedPrompt& prompt)
 
 Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& options,
                            const std::function<void(const text::OutputEvent&)>& on_event) {
-  LODE_ASSIGN(const Json variables, text::MakeTemplateVariables(
-                                        request, {.bos_token = options_.bos,
-                                                  .eos_token = options_.eos}));
+  LODE_ASSIGN(
+      const Json variables,
+      text::MakeTemplateVariables(request, {.bos_token = options_.bos, .eos_token = options_.eos}));
   LODE_ASSIGN(const text::RenderedPrompt rendered, template_->RenderWithOrigin(variables));
   const std::string& prompt = rendered.text;
   LODE_ASSIGN(const std::vector<int32_t> ids, Encode(rendered));
@@ -45,7 +45,8 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
   text::OutputParserOptions parsing;
   // The prompt itself says whether the answer begins inside a trace.
   const size_t opened = prompt.rfind("<think>");
-  parsing.thinking = opened != std::string::npos && prompt.find("</think>", opened) == std::string::npos;
+  parsing.thinking =
+      opened != std::string::npos && prompt.find("</think>", opened) == std::string::npos;
   const Json* tools = FindKey(request, "tools");
   parsing.tool_calls = tools != nullptr && tools->is_array() && !tools->empty();
   text::OutputParser parser(parsing);

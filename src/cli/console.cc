@@ -69,16 +69,17 @@ ProgressBar::~ProgressBar() { Finish(); }
 void ProgressBar::Update(int64_t done) {
   const auto now = Clock::now();
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  if (!enabled_ || elapsed < 0.5 || (drawn_ && now - last_ < std::chrono::milliseconds(100))) return;
+  if (!enabled_ || elapsed < 0.5 || (drawn_ && now - last_ < std::chrono::milliseconds(100)))
+    return;
   last_ = now;
   drawn_ = true;
   const double rate = static_cast<double>(done) / elapsed;
   const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0.0;
-  const std::string line = Format(
-      "%s %3d%%  %lld/%lld  %.1f %s/s  %d:%02d left", label_.c_str(),
-      total_ > 0 ? static_cast<int>(100 * done / total_) : 0, static_cast<long long>(done),
-      static_cast<long long>(total_), rate, unit_.c_str(), static_cast<int>(left) / 60,
-      static_cast<int>(left) % 60);
+  const std::string line =
+      Format("%s %3d%%  %lld/%lld  %.1f %s/s  %d:%02d left", label_.c_str(),
+             total_ > 0 ? static_cast<int>(100 * done / total_) : 0, static_cast<long long>(done),
+             static_cast<long long>(total_), rate, unit_.c_str(), static_cast<int>(left) / 60,
+             static_cast<int>(left) % 60);
   std::fprintf(stderr, "\r%.*s\x1b[K", TerminalColumns() - 1, line.c_str());
   std::fflush(stderr);
 }

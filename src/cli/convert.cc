@@ -1,4 +1,6 @@
 // lode convert: between Hugging Face folders and GGUF files, and to other weight types.
+#include "quant/convert.h"
+
 #include <memory>
 #include <optional>
 #include <thread>
@@ -8,7 +10,6 @@
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/verbs.h"
-#include "quant/convert.h"
 
 namespace lode::cli {
 namespace {
@@ -25,7 +26,7 @@ Result<uint64_t> ParseBytes(const std::string& text) {
   while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
   std::string unit = text.substr(digits);
   for (char& c : unit) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
-  const int64_t factor = unit.empty() || unit == "B" ? 1
+  const int64_t factor = unit.empty() || unit == "B"   ? 1
                          : unit == "KB" || unit == "K" ? 1'000
                          : unit == "MB" || unit == "M" ? 1'000'000
                          : unit == "GB" || unit == "G" ? 1'000'000'000
@@ -53,8 +54,9 @@ std::string ReportText(const quant::ConvertReport& report, const std::string& ou
 }
 
 std::string ReportJson(const quant::ConvertReport& report) {
-  Json json = {{"tensors", report.tensors}, {"bytes", report.bytes}, {"exact", report.exact},
-               {"types", report.types},     {"paths", report.paths}, {"fallbacks", report.fallbacks},
+  Json json = {{"tensors", report.tensors},  {"bytes", report.bytes},
+               {"exact", report.exact},      {"types", report.types},
+               {"paths", report.paths},      {"fallbacks", report.fallbacks},
                {"warnings", report.warnings}};
   return DumpJson(json) + "\n";
 }
@@ -97,7 +99,8 @@ void AddConvert(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* verb = app.add_subcommand(
       "convert", "Convert between Hugging Face folders and GGUF files, or to another weight type");
-  verb->add_option("IN", flags->in, "the model: a .gguf file, a Hugging Face folder, demo, ORG/NAME")
+  verb->add_option("IN", flags->in,
+                   "the model: a .gguf file, a Hugging Face folder, demo, ORG/NAME")
       ->required();
   verb->add_option("OUT", flags->out, "what to write: NAME.gguf, or a folder for Hugging Face")
       ->required();
@@ -106,7 +109,8 @@ void AddConvert(CLI::App& app, Action* action) {
                        "; without it nothing is rounded");
   verb->add_option("--shard-size", flags->shard_size,
                    "largest weight file, as 5GB (default: 5GB for folders, one file for GGUF)");
-  verb->add_option("--threads", flags->threads, "threads (default: all)")->check(CLI::Range(1, 1024));
+  verb->add_option("--threads", flags->threads, "threads (default: all)")
+      ->check(CLI::Range(1, 1024));
   verb->add_flag("--force", flags->force, "replace OUT when it is there");
   verb->add_flag("--json", flags->json, "report as JSON");
   verb->footer("Example: lode convert ./My-Model my-model-q8_0.gguf --type q8_0");

@@ -47,7 +47,9 @@ struct Findings {
   std::vector<std::string> warnings;
 };
 
-std::string Number(int64_t n) { return WithThousands(static_cast<uint64_t>(std::max<int64_t>(0, n))); }
+std::string Number(int64_t n) {
+  return WithThousands(static_cast<uint64_t>(std::max<int64_t>(0, n)));
+}
 
 uint64_t HeapBytes() {
   const struct mallinfo2 info = ::mallinfo2();
@@ -75,7 +77,8 @@ Result<Findings> Find(const Flags& flags) {
     found.why_no_text = text.error().ToString();
   }
   if (const auto* folder = dynamic_cast<const formats::HfCheckpoint*>(found.source.get())) {
-    found.warnings.insert(found.warnings.end(), folder->warnings().begin(), folder->warnings().end());
+    found.warnings.insert(found.warnings.end(), folder->warnings().begin(),
+                          folder->warnings().end());
   }
   auto spec = model::ReadSpec(*found.source);
   if (!spec.ok()) {
@@ -194,8 +197,10 @@ Json BlocksJson(const model::ModelSpec& spec) {
       if (json.contains(name)) continue;
       switch (layer.kind) {
         case model::BlockKind::kMamba2:
-          json[name] = {{"heads", layer.mamba2.heads},   {"head_dim", layer.mamba2.head_dim},
-                        {"groups", layer.mamba2.groups}, {"state", layer.mamba2.state},
+          json[name] = {{"heads", layer.mamba2.heads},
+                        {"head_dim", layer.mamba2.head_dim},
+                        {"groups", layer.mamba2.groups},
+                        {"state", layer.mamba2.state},
                         {"taps", layer.mamba2.taps}};
           break;
         case model::BlockKind::kAttention:
@@ -207,8 +212,10 @@ Json BlocksJson(const model::ModelSpec& spec) {
           json[name] = {{"width", layer.mlp.width}};
           break;
         case model::BlockKind::kMoe:
-          json[name] = {{"experts", layer.moe.experts}, {"per_token", layer.moe.top_k},
-                        {"width", layer.moe.width},     {"latent", layer.moe.latent},
+          json[name] = {{"experts", layer.moe.experts},
+                        {"per_token", layer.moe.top_k},
+                        {"width", layer.moe.width},
+                        {"latent", layer.moe.latent},
                         {"shared_width", layer.moe.shared_width}};
           break;
       }
@@ -320,8 +327,8 @@ void PrintDescription(const Findings& found, const Json& json) {
     for (const auto& [kind, widths] : json["blocks"].items()) {
       Line(kind == model::Name(model::BlockKind::kMoe) ? "MoE" : kind.c_str(), InWords(widths));
     }
-    Line("context", spec.context_max > 0 ? Number(spec.context_max) + " tokens, as it claims"
-                                         : "not stated");
+    Line("context",
+         spec.context_max > 0 ? Number(spec.context_max) + " tokens, as it claims" : "not stated");
     const Json& parameters = json["parameters"];
     Line("parameters", Number(GetInt(parameters, "without_mtp")) +
                            (spec.mtp.empty() ? "" : " without the MTP head") + ", " +
@@ -426,14 +433,14 @@ struct Plan {
 Result<Plan> MakePlan(const Findings& found, ModelFlags& flags) {
   LODE_ASSIGN(flags.run.activations, api::ParseActivations(flags.activations));
   Plan plan;
-  plan.options = api::EngineOptionsFor(*found.spec, found.model->quantized, found.model->any_bf16,
-                                       flags.run);
+  plan.options =
+      api::EngineOptionsFor(*found.spec, found.model->quantized, found.model->any_bf16, flags.run);
   plan.memory = api::PlanMemory(*found.model, plan.options);
   plan.memory.program = found.program_bytes;
   plan.memory.text = found.text_bytes;
   plan.context = plan.options.context_tokens / plan.options.sequences_max;
-  const auto pages = static_cast<uint64_t>((plan.context + kernels::kPageTokens - 1) /
-                                           kernels::kPageTokens);
+  const auto pages =
+      static_cast<uint64_t>((plan.context + kernels::kPageTokens - 1) / kernels::kPageTokens);
   plan.agent_bytes = plan.memory.slot_bytes + pages * plan.memory.page_bytes;
   plan.available = AvailableMemoryBytes();
   const uint64_t fixed = plan.memory.total() - plan.memory.states +
@@ -454,7 +461,8 @@ Json PlanJson(const Plan& plan) {
   json["agents"] = plan.options.sequences_max;
   json["rows"] = plan.options.rows_max;
   json["threads"] = plan.options.threads;
-  json["activations"] = plan.options.numerics.activations == model::Activations::kF32 ? "f32" : "bf16";
+  json["activations"] =
+      plan.options.numerics.activations == model::Activations::kF32 ? "f32" : "bf16";
   json["kv_cache"] = plan.options.numerics.kv == kernels::KvType::kF32 ? "f32" : "bf16";
   json["weights"] = m.weights;
   json["other_tensors"] = m.other_tensors;
@@ -490,12 +498,13 @@ void PrintPlan(const Plan& plan) {
   row("other tensors", m.other_tensors, "mapped, small");
   row("headers", m.headers, "mapped, names and metadata");
   row("vectors", m.vectors, "small tensors, decoded to f32");
-  row("workspace", m.workspace, Format("activations of %lld rows, scratch of each thread",
-                                       static_cast<long long>(plan.options.rows_max)));
-  row("states", m.states, Format("pages of %llu tokens (%s each), a slot an agent (%s)",
-                                 static_cast<unsigned long long>(m.page_tokens),
-                                 WithThousands(m.page_bytes).c_str(),
-                                 WithThousands(m.slot_bytes).c_str()));
+  row("workspace", m.workspace,
+      Format("activations of %lld rows, scratch of each thread",
+             static_cast<long long>(plan.options.rows_max)));
+  row("states", m.states,
+      Format("pages of %llu tokens (%s each), a slot an agent (%s)",
+             static_cast<unsigned long long>(m.page_tokens), WithThousands(m.page_bytes).c_str(),
+             WithThousands(m.slot_bytes).c_str()));
   row("logits", m.logits, "of the next tokens, and to sample them");
   row("text", m.text, "tokenizer, template and metadata, as the allocator counts them");
   row("program", m.program, "code and libraries, resident now");

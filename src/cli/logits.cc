@@ -53,8 +53,9 @@ Result<void> RunLogits(Flags& flags) {
   // the rows that are left out, which this verb does without: so `inspect --plan` holds for it, too.
   constexpr int64_t kBufferBytes = 32 << 20;
   const int64_t rows =
-      flags.chunk > 0 ? flags.chunk
-                      : std::max<int64_t>(1, kBufferBytes / static_cast<int64_t>(sizeof(float)) / width);
+      flags.chunk > 0
+          ? flags.chunk
+          : std::max<int64_t>(1, kBufferBytes / static_cast<int64_t>(sizeof(float)) / width);
   const auto step = static_cast<size_t>(std::min(rows, engine.rows_max()));
   std::vector<float> logits(step * static_cast<size_t>(width));
   ProgressBar bar("logits", "tok", static_cast<int64_t>(tokens.size()));
@@ -73,7 +74,8 @@ Result<void> RunLogits(Flags& flags) {
 
 void AddLogits(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("logits", "Write the logits of every position to a .npy file");
+  CLI::App* verb =
+      app.add_subcommand("logits", "Write the logits of every position to a .npy file");
   flags->model.AddTo(verb);
   verb->add_option("--tokens", flags->tokens, "token ids, as 1,2,3");
   verb->add_option("--tokens-file", flags->tokens_file, "a file with token ids, as 1,2,3");

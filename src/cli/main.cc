@@ -31,9 +31,10 @@ std::string Suggest(const CLI::App& app, int argc, char** argv) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Run, serve and adapt open-weight hybrid models (Mamba-2, attention, experts) on your "
-               "own machine.",
-               "lode");
+  CLI::App app(
+      "Run, serve and adapt open-weight hybrid models (Mamba-2, attention, experts) on your "
+      "own machine.",
+      "lode");
   app.set_version_flag("--version", VersionText());
   app.require_subcommand(1);
   app.footer(kEpilogue);

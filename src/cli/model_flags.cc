@@ -10,7 +10,8 @@ void ModelFlags::AddTo(CLI::App* verb) {
   verb->add_option("MODEL", model,
                    "a .gguf file, a Hugging Face folder, 'demo', or a pulled ORG/NAME[:FILE]")
       ->required();
-  verb->add_option("--threads", run.threads, "threads to compute with (default: all cores we may use)")
+  verb->add_option("--threads", run.threads,
+                   "threads to compute with (default: all cores we may use)")
       ->check(CLI::Range(1, 1024));
   verb->add_option("--context", run.context_tokens, "tokens of context to hold")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
@@ -33,7 +34,8 @@ void SamplingFlags::AddTo(CLI::App* verb) {
       ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--top-k", top_k, "keep so many of the likeliest tokens; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
-  verb->add_option("--min-p", min_p, "keep tokens at least this likely, as a share of the likeliest")
+  verb->add_option("--min-p", min_p,
+                   "keep tokens at least this likely, as a share of the likeliest")
       ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--seed", seed, "the same seed gives the same text");
 }

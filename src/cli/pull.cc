@@ -1,4 +1,6 @@
 // lode pull: the only verb that opens a connection to elsewhere.
+#include "hub/pull.h"
+
 #include <unistd.h>
 
 #include <cstdio>
@@ -8,7 +10,6 @@
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/verbs.h"
-#include "hub/pull.h"
 
 namespace lode::cli {
 namespace {
@@ -52,7 +53,8 @@ Result<void> RunPull(Flags& flags) {
 
 void AddPull(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("pull", "Download a model from a hub; goes on where it stopped");
+  CLI::App* verb =
+      app.add_subcommand("pull", "Download a model from a hub; goes on where it stopped");
   verb->add_option("MODEL", flags->options.model, "ORG/NAME, or ORG/NAME:FILE for one file")
       ->required();
   verb->add_option("--revision", flags->options.revision, "a branch, tag or commit")
@@ -64,8 +66,9 @@ void AddPull(CLI::App& app, Action* action) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   verb->add_flag("--json", flags->json, "the result as JSON");
-  verb->footer("HF_TOKEN is sent for gated models. Models lie under LODE_HOME, else under the user's "
-               "data folder.");
+  verb->footer(
+      "HF_TOKEN is sent for gated models. Models lie under LODE_HOME, else under the user's "
+      "data folder.");
   verb->callback([=] { *action = [=] { return RunPull(*flags); }; });
 }
 

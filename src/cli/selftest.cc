@@ -26,9 +26,9 @@ using Bits = std::vector<float>;
 struct Way {
   std::string name;
   int threads;
-  int64_t chunk;      // rows of a step; 0: the whole prompt at once
-  int64_t company;    // other sequences in every step, with other tokens and other lengths
-  bool forked;        // the second half continues on a copy of the state
+  int64_t chunk;    // rows of a step; 0: the whole prompt at once
+  int64_t company;  // other sequences in every step, with other tokens and other lengths
+  bool forked;      // the second half continues on a copy of the state
 };
 
 std::vector<Way> Ways(int threads) {
@@ -90,8 +90,8 @@ Result<Bits> Compute(const api::Running& running, const Way& way,
     std::vector<runtime::StepItem> items;
     const auto add_other = [&](size_t i) {
       const auto begin = static_cast<size_t>(others[i].tokens());
-      const size_t take = std::min<size_t>(other_tokens[i].size() - begin,
-                                           static_cast<size_t>(rows) + i % 2);
+      const size_t take =
+          std::min<size_t>(other_tokens[i].size() - begin, static_cast<size_t>(rows) + i % 2);
       items.push_back({&others[i], std::span(other_tokens[i]).subspan(begin, take),
                        runtime::StepItem::Want::kNone});
     };
@@ -113,16 +113,16 @@ Result<Bits> Compute(const api::Running& running, const Way& way,
 Result<void> RunSelftest(Flags& flags) {
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const api::Running running, flags.model.Open(std::move(source), flags.tokens));
-  const std::vector<int32_t> tokens =
-      SomeTokens(flags.tokens, running.model->spec.vocabulary, 42);
+  const std::vector<int32_t> tokens = SomeTokens(flags.tokens, running.model->spec.vocabulary, 42);
   const int threads = std::max(2, running.options.threads);
   Json rows = Json::array();
   Bits first;
   int failures = 0;
   if (!flags.json) {
-    Print(Format("%s: %lld tokens, every logit and the whole state, compared bit for bit with\n"
-                 "token by token on 1 thread, alone\n",
-                 flags.model.model.c_str(), static_cast<long long>(flags.tokens)));
+    Print(
+        Format("%s: %lld tokens, every logit and the whole state, compared bit for bit with\n"
+               "token by token on 1 thread, alone\n",
+               flags.model.model.c_str(), static_cast<long long>(flags.tokens)));
   }
   for (const Way& way : Ways(threads)) {
     LODE_ASSIGN(Bits bits, Compute(running, way, tokens));
@@ -133,12 +133,15 @@ Result<void> RunSelftest(Flags& flags) {
     }
     const bool equal = different == 0 && bits.size() == first.size();
     failures += !equal;
-    rows.push_back({{"way", way.name}, {"threads", way.threads}, {"equal", equal},
-                    {"different", different}, {"values", first.size()}});
+    rows.push_back({{"way", way.name},
+                    {"threads", way.threads},
+                    {"equal", equal},
+                    {"different", different},
+                    {"values", first.size()}});
     if (!flags.json) {
       Print(Format("  %-34s %s\n", way.name.c_str(),
-                   equal ? "same bits" : Format("%zu of %zu values DIFFER", different,
-                                                first.size()).c_str()));
+                   equal ? "same bits"
+                         : Format("%zu of %zu values DIFFER", different, first.size()).c_str()));
       std::fflush(stdout);
     }
   }

@@ -45,7 +45,8 @@ class Binder {
   const TensorInfo* Find(const TensorSlot& slot, int64_t expert, std::string* name) const;
   Result<std::vector<float>> Vector(const TensorSlot& slot, const TensorInfo& info);
   Result<Weight> Matrix(const TensorInfo& info, const tensor::Shape& shape);
-  Result<void> ApplyHuggingFaceScales(const TensorInfo& info, const tensor::Shape& shape, Weight* w);
+  Result<void> ApplyHuggingFaceScales(const TensorInfo& info, const tensor::Shape& shape,
+                                      Weight* w);
   Result<float> Scalar(const TensorInfo& info, size_t index = 0);
   Result<void> BindExperts(const TensorSlot& slot, std::vector<Weight>* weights);
   void Note(const Weight& weight);
@@ -89,8 +90,8 @@ const TensorInfo* Binder::Find(const TensorSlot& slot, int64_t expert, std::stri
       return info;
     }
   }
-  *name = slot.experts > 0 ? ExpertName(slot.hugging_face.front(), expert)
-                           : slot.hugging_face.front();
+  *name =
+      slot.experts > 0 ? ExpertName(slot.hugging_face.front(), expert) : slot.hugging_face.front();
   return nullptr;
 }
 
@@ -132,8 +133,8 @@ Result<float> Binder::Scalar(const TensorInfo& info, size_t index) {
   const tensor::DTypeInfo& type = tensor::Info(info.dtype);
   const TensorView view = source_.View(info);
   const auto bytes = static_cast<size_t>(type.block_bytes);
-  const bool plain = info.dtype == DType::kF32 || info.dtype == DType::kBF16 ||
-                     info.dtype == DType::kF16;
+  const bool plain =
+      info.dtype == DType::kF32 || info.dtype == DType::kBF16 || info.dtype == DType::kF16;
   if (!plain || view.bytes.size() < (index + 1) * bytes) {
     return Bad(info.name, "is not the scale it should be: F32, F16 or BF16");
   }
@@ -211,8 +212,9 @@ Result<Weight> Binder::Matrix(const TensorInfo& info, const tensor::Shape& shape
   if (packed || (!gguf() && info.dtype == DType::kF8E4M3)) {
     LODE_TRY(ApplyHuggingFaceScales(info, shape, &w));
   } else if (!tensor::Info(info.dtype).weights) {
-    return Bad(info.name, std::string("is ") + tensor::Name(info.dtype) +
-                              ", which Lode does not know as a weight type",
+    return Bad(info.name,
+               std::string("is ") + tensor::Name(info.dtype) +
+                   ", which Lode does not know as a weight type",
                Code::kUnsupported);
   }
   if (gguf()) {
@@ -247,8 +249,9 @@ Result<void> Binder::BindExperts(const TensorSlot& slot, std::vector<Weight>* we
                                     tensor::ToString(want) + " is needed");
     }
     if (!tensor::Info(stacked->dtype).weights || (!gguf() && stacked->dtype == DType::kF8E4M3)) {
-      return Bad(stacked->name, std::string("is a stack of ") + tensor::Name(stacked->dtype) +
-                                    ", which Lode does not know",
+      return Bad(stacked->name,
+                 std::string("is a stack of ") + tensor::Name(stacked->dtype) +
+                     ", which Lode does not know",
                  Code::kUnsupported);
     }
     const TensorView view = source_.View(*stacked);
@@ -405,7 +408,8 @@ Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const TensorSource> source) 
   auto model = std::make_unique<Model>();
   model->source = std::move(source);
   LODE_ASSIGN(model->spec, ReadSpec(*model->source));
-  for (const LayerSpec& spec : model->spec.layers) model->layers.push_back({spec, {}, {}, {}, {}, {}});
+  for (const LayerSpec& spec : model->spec.layers)
+    model->layers.push_back({spec, {}, {}, {}, {}, {}});
   for (const LayerSpec& spec : model->spec.mtp) {
     model->mtp.layers.push_back({spec, {}, {}, {}, {}, {}});
   }
@@ -421,9 +425,9 @@ Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const TensorSource> source) 
     }
     const int64_t count = binder.missing_count();
     return Error(Code::kNotFound,
-                 model->source->path() + (count == 1 ? ": a tensor is missing: "
-                                                     : ": " + std::to_string(count) +
-                                                           " tensors are missing: ") +
+                 model->source->path() +
+                     (count == 1 ? ": a tensor is missing: "
+                                 : ": " + std::to_string(count) + " tensors are missing: ") +
                      Join(names, ", ") + more,
                  "the file is incomplete or of another model; download it again");
   }
@@ -446,7 +450,8 @@ std::vector<std::string> FindBadNumbers(const TensorSource& source, ThreadPool* 
   std::vector<Tally> tallies(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     int64_t count = 0;
-    if (!tensor::Info(tensors[i].dtype).weights || !tensor::CountElements(tensors[i].shape, &count)) {
+    if (!tensor::Info(tensors[i].dtype).weights ||
+        !tensor::CountElements(tensors[i].shape, &count)) {
       continue;
     }
     for (int64_t at = 0; at < count; at += kPiece) {

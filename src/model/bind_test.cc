@@ -71,10 +71,10 @@ std::string Floats(std::initializer_list<float> values) {
   return bytes;
 }
 
-#define EXPECT_IN(needle, text)                                                    \
-  do {                                                                             \
-    const std::string expect_in_text = (text);                                     \
-    EXPECT_NE(expect_in_text.find(needle), std::string::npos) << expect_in_text;   \
+#define EXPECT_IN(needle, text)                                                  \
+  do {                                                                           \
+    const std::string expect_in_text = (text);                                   \
+    EXPECT_NE(expect_in_text.find(needle), std::string::npos) << expect_in_text; \
   } while (false)
 
 constexpr char kInProj[] = "backbone.layers.0.mixer.in_proj.weight";
@@ -107,11 +107,12 @@ TEST(Bind, MissingTensorsAreAllListedAndExpertsAsRanges) {
   Code code = Code::kInternal;
   const std::string error = ErrorOf(source, &code);
   EXPECT_EQ(code, Code::kNotFound);
-  EXPECT_IN("model: 7 tensors are missing: backbone.norm_f.weight, "
-            "backbone.layers.0.mixer.in_proj.weight, backbone.layers.1.mixer.k_proj.weight, "
-            "backbone.layers.3.mixer.experts.{0-1,3}.up_proj.weight, "
-            "backbone.layers.3.mixer.experts.2.down_proj.weight",
-            error);
+  EXPECT_IN(
+      "model: 7 tensors are missing: backbone.norm_f.weight, "
+      "backbone.layers.0.mixer.in_proj.weight, backbone.layers.1.mixer.k_proj.weight, "
+      "backbone.layers.3.mixer.experts.{0-1,3}.up_proj.weight, "
+      "backbone.layers.3.mixer.experts.2.down_proj.weight",
+      error);
   EXPECT_IN("a tensor is missing: lm_head.weight", [] {
     const auto other = Checkpoint();
     other->Remove("lm_head.weight");
@@ -148,13 +149,14 @@ TEST(Bind, ShapesAreCompared) {
     const char* what;
   };
   // in_proj has 2 * 32 + 2 * 2 * 8 + 4 = 100 rows.
-  for (const Case& c : {Case{kInProj, {32, 100}, "has the shape [32, 100], but [100, 32] is needed"},
-                        Case{"backbone.embeddings.weight", {31, 32}, "but [32, 32] is needed"},
-                        Case{"backbone.norm_f.weight", {31}, "has the shape [31], but [32] is needed"},
-                        Case{"backbone.layers.0.mixer.conv1d.weight", {64, 1, 3},
-                             "but [64, 1, 4] is needed"},
-                        Case{"backbone.layers.3.mixer.experts.2.up_proj.weight", {32, 16},
-                             "but [32, 32] is needed"}}) {
+  for (const Case& c :
+       {Case{kInProj, {32, 100}, "has the shape [32, 100], but [100, 32] is needed"},
+        Case{"backbone.embeddings.weight", {31, 32}, "but [32, 32] is needed"},
+        Case{"backbone.norm_f.weight", {31}, "has the shape [31], but [32] is needed"},
+        Case{"backbone.layers.0.mixer.conv1d.weight", {64, 1, 3}, "but [64, 1, 4] is needed"},
+        Case{"backbone.layers.3.mixer.experts.2.up_proj.weight",
+             {32, 16},
+             "but [32, 32] is needed"}}) {
     const auto source = Checkpoint();
     Replace(source.get(), c.name, DType::kBF16, c.shape);
     Code code = Code::kInternal;
@@ -206,7 +208,8 @@ TEST(Bind, Nvfp4NeedsItsScales) {
     Replace(source.get(), kUpProj, DType::kU8, {48, 16});
     if (first) source->Add("backbone.layers.2.mixer.up_proj.weight_scale", type, shape);
     if (second) {
-      source->Add("backbone.layers.2.mixer.up_proj.weight_scale_2", DType::kF32, {}, Floats({2.0f}));
+      source->Add("backbone.layers.2.mixer.up_proj.weight_scale_2", DType::kF32, {},
+                  Floats({2.0f}));
     }
     return ErrorOf(source);
   };
@@ -252,7 +255,9 @@ TEST(Bind, Fp8NeedsAScaleForTheTensorOrEachRow) {
             with(".weight_scale_inv", DType::kF32, {1, 1}, ""));
   EXPECT_IN("one scale for the tensor or one per row is needed",
             with(".weight_scale", DType::kF32, {3}, ""));
-  EXPECT_IN("is not the scale it should be", with(".weight_scale", DType::kBF16, {}, ""));
+  EXPECT_EQ(with(".weight_scale", DType::kBF16, {}, std::string("\x80\x3f", 2), &scale), "");
+  EXPECT_EQ(scale, 1.0f);
+  EXPECT_IN("is not the scale it should be", with(".weight_scale", DType::kI32, {}, ""));
 }
 
 TEST(Bind, StackedExpertsBindWithTheirShape) {
@@ -292,13 +297,14 @@ TEST(FindBadNumbers, NamesTheTensorAndCounts) {
       seen = bytes_seen;
       return true;
     });
-    EXPECT_EQ(findings,
-              (std::vector<std::string>{
-                  "tensor 'backbone.norm_f.weight' (memory): 2 NaN and 2 infinite of 32 values",
-                  "tensor 'backbone.layers.2.mixer.up_proj.weight' (memory): 1 NaN and 0 infinite of "
-                  "1536 values",
-                  "tensor 'blocks' (memory): 32 NaN and 0 infinite of 64 values",
-                  "tensor 'codes' (memory): 2 NaN and 0 infinite of 4 values"}));
+    EXPECT_EQ(
+        findings,
+        (std::vector<std::string>{
+            "tensor 'backbone.norm_f.weight' (memory): 2 NaN and 2 infinite of 32 values",
+            "tensor 'backbone.layers.2.mixer.up_proj.weight' (memory): 1 NaN and 0 infinite of "
+            "1536 values",
+            "tensor 'blocks' (memory): 32 NaN and 0 infinite of 64 values",
+            "tensor 'codes' (memory): 2 NaN and 0 infinite of 4 values"}));
     uint64_t all = 0;
     for (const auto& info : source->tensors()) all += info.bytes;
     EXPECT_EQ(seen, all);

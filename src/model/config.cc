@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "model/config_reader.h"
 #include "kernels/ops.h"  // PaddedHeadDim
 #include "model/tensors.h"
 
@@ -32,8 +33,6 @@ int64_t CountLayers(const ModelSpec& spec, BlockKind kind) {
 
 namespace {
 
-using tensor::Naming;
-using tensor::TensorSource;
 
 // Sizes beyond which a config is hostile or broken, not a model. Together they keep every product of
 // sizes inside 64 bits and every list that is built from a config alone short.
@@ -45,156 +44,6 @@ constexpr int64_t kStateMax = int64_t{1} << 44;       // recurrent numbers of on
 // What the kernels have room for on their stacks.
 constexpr int64_t kMambaHeadDimMax = 512;
 constexpr int64_t kHeadDimMax = 4096;
-
-// The config as one of the two formats spells it.
-class ConfigReader {
- public:
-  ConfigReader(const TensorSource& source, const ArchDef& arch)
-      : source_(source), arch_(arch), gguf_(source.naming() == Naming::kGguf) {
-    if (gguf_) prefix_ = GetString(source.config(), "general.architecture") + ".";
-  }
-
-  bool gguf() const { return gguf_; }
-
-  // The field's value under the first of its names that is there and not null, or nullptr.
-  const Json* Find(const Field& field, std::string* key) const {
-    if (gguf_) {
-      if (field.gguf == nullptr) return nullptr;
-      *key = prefix_ + field.gguf;
-      return Present(*key);
-    }
-    for (const char* name : field.hugging_face) {
-      *key = name;
-      if (const Json* value = Present(*key)) return value;
-    }
-    if (!field.hugging_face.empty()) *key = field.hugging_face.front();
-    return nullptr;
-  }
-
-  const Json* Present(const std::string& key) const {
-    const Json* value = FindKey(source_.config(), key);
-    return value == nullptr || value->is_null() ? nullptr : value;
-  }
-
-  Error Bad(const std::string& key, const std::string& what) const {
-    return Error(Code::kBadInput, source_.path() + ": config field " + Quote(key) + " " + what);
-  }
-
-  // One field into `hyper`. A GGUF array of integers gives its largest element.
-  Result<bool> Read(const Field& field, Hyper* hyper) const {
-    std::string key;
-    const Json* value = Find(field, &key);
-    if (value == nullptr) return false;
-    if (field.flag != nullptr) {
-      if (!value->is_boolean()) return Bad(key, "is not true or false");
-      hyper->*field.flag = value->get<bool>();
-      return true;
-    }
-    if (field.real != nullptr) {
-      if (!value->is_number()) return Bad(key, "is not a number");
-      const double real = value->get<double>();
-      if (!std::isfinite(real) || real < 0.0 || real > 1e6) return Bad(key, "is out of range");
-      hyper->*field.real = real;
-      return true;
-    }
-    int64_t number = 0;
-    if (value->is_array() && gguf_) {
-      LODE_ASSIGN(const std::vector<int64_t> numbers, Integers(key, *value, field.max));
-      for (const int64_t n : numbers) number = std::max(number, n);
-    } else {
-      LODE_ASSIGN(number, Integer(key, *value, field.max));
-    }
-    hyper->*field.integer = number;
-    return true;
-  }
-
-  Result<int64_t> Integer(const std::string& key, const Json& value, int64_t max) const {
-    if (!value.is_number_integer()) return Bad(key, "is not a whole number");
-    if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(max)) {
-      return Bad(key, "is larger than " + WithThousands(static_cast<uint64_t>(max)));
-    }
-    const auto number = value.get<int64_t>();
-    if (number < 0) return Bad(key, "is negative");
-    if (number > max) return Bad(key, "is larger than " + WithThousands(static_cast<uint64_t>(max)));
-    return number;
-  }
-
-  Result<std::vector<int64_t>> Integers(const std::string& key, const Json& value,
-                                        int64_t max) const {
-    std::vector<int64_t> numbers;
-    for (const Json& item : value) {
-      LODE_ASSIGN(const int64_t number, Integer(key, item, max));
-      numbers.push_back(number);
-    }
-    return numbers;
-  }
-
-  // GGUF: a number for each layer, from an array or one scalar for all.
-  Result<std::vector<int64_t>> PerLayer(const std::string& name, int64_t layers) const {
-    const std::string key = prefix_ + name;
-    const Json* value = Present(key);
-    if (value == nullptr) return std::vector<int64_t>(static_cast<size_t>(layers), 0);
-    if (!value->is_array()) {
-      LODE_ASSIGN(const int64_t number, Integer(key, *value, int64_t{1} << 24));
-      return std::vector<int64_t>(static_cast<size_t>(layers), number);
-    }
-    if (static_cast<int64_t>(value->size()) != layers) {
-      return Bad(key, Format("has %zu values for %lld layers", value->size(),
-                             static_cast<long long>(layers)));
-    }
-    return Integers(key, *value, int64_t{1} << 24);
-  }
-
-  // Hugging Face: the layers' kinds from a pattern string or a list of words; empty when there is none.
-  Result<std::vector<BlockKind>> Pattern(const std::vector<const char*>& pattern_keys,
-                                         const std::vector<const char*>& list_keys) const {
-    std::vector<BlockKind> kinds;
-    for (const char* key : pattern_keys) {
-      const Json* value = Present(key);
-      if (value == nullptr) continue;
-      if (!value->is_string()) return Bad(key, "is not a string");
-      for (const char letter : value->get_ref<const std::string&>()) {
-        const auto row = std::find_if(arch_.layout.begin(), arch_.layout.end(),
-                                      [&](const Layout& l) { return l.letter == letter; });
-        if (row == arch_.layout.end()) {
-          return Error(Code::kUnsupported,
-                       source_.path() + ": config field " + Quote(key) + " has the layer letter " +
-                           Quote(std::string(1, letter)) + ", which Lode does not know");
-        }
-        kinds.push_back(row->kind);
-      }
-      return kinds;
-    }
-    for (const char* key : list_keys) {
-      const Json* value = Present(key);
-      if (value == nullptr) continue;
-      if (!value->is_array()) return Bad(key, "is not a list");
-      for (const Json& word : *value) {
-        if (!word.is_string()) return Bad(key, "has an item that is not a string");
-        const auto& text = word.get_ref<const std::string&>();
-        const auto row =
-            std::find_if(arch_.layout.begin(), arch_.layout.end(), [&](const Layout& l) {
-              return std::any_of(l.words.begin(), l.words.end(),
-                                 [&](const char* known) { return text == known; });
-            });
-        if (row == arch_.layout.end()) {
-          return Error(Code::kUnsupported, source_.path() + ": config field " + Quote(key) +
-                                               " has the layer kind " + Quote(text) +
-                                               ", which Lode does not know");
-        }
-        kinds.push_back(row->kind);
-      }
-      return kinds;
-    }
-    return kinds;
-  }
-
- private:
-  const TensorSource& source_;
-  const ArchDef& arch_;
-  bool gguf_;
-  std::string prefix_;
-};
 
 bool Matches(const ArchDef& arch, const TensorSource& source, std::string* name) {
   const Json& config = source.config();
@@ -340,9 +189,10 @@ Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
   };
   const auto at_most = [&](int64_t value, int64_t max, const char* what) -> Result<void> {
     if (value <= max) return {};
-    return Error(Code::kUnsupported,
-                 source.path() + Format(": config: %s is %lld; Lode computes at most %lld", what,
-                                        static_cast<long long>(value), static_cast<long long>(max)));
+    return Error(
+        Code::kUnsupported,
+        source.path() + Format(": config: %s is %lld; Lode computes at most %lld", what,
+                               static_cast<long long>(value), static_cast<long long>(max)));
   };
   LODE_TRY(positive(h.width, "hidden size"));
   LODE_TRY(positive(h.vocabulary, "vocabulary size"));
@@ -379,12 +229,15 @@ Result<void> CheckHyper(const Hyper& h, const std::set<BlockKind>& kinds,
                         static_cast<long long>(h.experts)));
     }
     if (h.routing_groups > 1) {
-      return Error(Code::kUnsupported,
-                   source.path() + Format(": config field 'n_group' is %lld: Lode does not route by "
-                                          "groups of experts", static_cast<long long>(h.routing_groups)));
+      return Error(
+          Code::kUnsupported,
+          source.path() + Format(": config field 'n_group' is %lld: Lode does not route by "
+                                 "groups of experts",
+                                 static_cast<long long>(h.routing_groups)));
     }
     if (h.shared_experts > 0 && h.shared_width == 0) {
-      return bad("'moe_shared_expert_intermediate_size' is missing though there is a shared expert");
+      return bad(
+          "'moe_shared_expert_intermediate_size' is missing though there is a shared expert");
     }
   }
   return {};
@@ -470,6 +323,113 @@ Result<void> LayersFromGguf(const ConfigReader& reader, const TensorSource& sour
   return {};
 }
 
+// What the formats leave out or spell in another way.
+Result<void> DeriveHyper(const ConfigReader& reader, const ArchDef& arch,
+                         const TensorSource& source, Hyper* hyper) {
+  if (hyper->vocabulary == 0) {
+    for (const TensorRow& row : arch.tensors) {
+      if (row.role != Role::kEmbedding) continue;
+      const auto* info = source.Find(reader.gguf() ? row.gguf : row.hugging_face);
+      if (info != nullptr && info->shape.size() == 2) hyper->vocabulary = info->shape[0];
+    }
+  }
+  if (hyper->mamba_inner == 0) hyper->mamba_inner = hyper->mamba_heads * hyper->mamba_head_dim;
+  if (hyper->mamba_head_dim == 0 && hyper->mamba_heads > 0) {
+    hyper->mamba_head_dim = hyper->mamba_inner / hyper->mamba_heads;
+  }
+  if (hyper->mamba_heads * hyper->mamba_head_dim != hyper->mamba_inner) {
+    return Error(Code::kBadInput, source.path() +
+                                      ": config: the Mamba inner width is not a multiple "
+                                      "of its number of heads");
+  }
+  if (hyper->head_dim == 0 && hyper->heads > 0) hyper->head_dim = hyper->width / hyper->heads;
+  if (hyper->mtp_layers > 1) {
+    return Error(
+        Code::kUnsupported,
+        source.path() + Format(": config field '%s' is %lld: Lode runs one MTP block",
+                               reader.gguf() ? "nextn_predict_layers" : "num_nextn_predict_layers",
+                               static_cast<long long>(hyper->mtp_layers)));
+  }
+  return {};
+}
+
+// Hugging Face: the layers by their pattern. A checkpoint that was saved without its MTP head still
+// announces it; then the model has none.
+Result<void> LayersFromHuggingFace(const ConfigReader& reader, const ArchDef& arch,
+                                   const TensorSource& source, const Hyper& hyper,
+                                   ModelSpec* spec) {
+  const std::string mtp_name = arch.mtp_prefix;
+  const std::string mtp_start = mtp_name.substr(0, mtp_name.find('{'));
+  const auto& tensors = source.tensors();
+  const bool without_mtp =
+      !tensors.empty() && std::none_of(tensors.begin(), tensors.end(), [&](const auto& info) {
+        return StartsWith(info.name, mtp_start);
+      });
+  LODE_ASSIGN(const auto kinds, reader.Pattern(arch.pattern_keys, arch.pattern_list_keys));
+  LODE_ASSIGN(const auto mtp_kinds, reader.Pattern(arch.mtp_pattern_keys, arch.mtp_list_keys));
+  if (kinds.empty()) {
+    return Error(Code::kBadInput, source.path() + ": config.json says nothing of the layers: '" +
+                                      arch.pattern_keys.front() + "' and '" +
+                                      arch.pattern_list_keys.front() + "' are missing");
+  }
+  const auto count = static_cast<int64_t>(kinds.size());
+  if (count > kLayersMax) {
+    return Error(
+        Code::kBadInput,
+        source.path() + Format(": the layer pattern has %lld layers; Lode takes at most %lld",
+                               static_cast<long long>(count), static_cast<long long>(kLayersMax)));
+  }
+  if (hyper.layers != 0 && hyper.layers != count) {
+    return Error(Code::kBadInput,
+                 source.path() + Format(": config field 'num_hidden_layers' is %lld, but the layer "
+                                        "pattern has %lld layers",
+                                        static_cast<long long>(hyper.layers),
+                                        static_cast<long long>(count)));
+  }
+  for (const BlockKind kind : kinds) spec->layers.push_back(MakeLayer(kind, hyper));
+  if (hyper.mtp_layers > 0 && !without_mtp) {
+    if (mtp_kinds.empty()) {
+      return Error(Code::kBadInput, source.path() + ": config.json has an MTP head but not '" +
+                                        arch.mtp_pattern_keys.front() + "'");
+    }
+    if (static_cast<int64_t>(mtp_kinds.size()) > kMtpLayersMax) {
+      return Error(
+          Code::kBadInput,
+          source.path() + Format(": the MTP head's pattern has %zu layers", mtp_kinds.size()));
+    }
+    for (const BlockKind kind : mtp_kinds) {
+      if (kind == BlockKind::kMamba2) {
+        return Error(Code::kUnsupported,
+                     source.path() + ": an MTP head with Mamba layers is not supported");
+      }
+      spec->mtp.push_back(MakeLayer(kind, hyper));
+    }
+  }
+  return {};
+}
+
+// Every field that the layers need and the config lacks, in one error.
+Result<void> CheckMissing(const ConfigReader& reader, const ArchDef& arch,
+                          const TensorSource& source, const Hyper& hyper,
+                          const std::set<BlockKind>& kinds, const std::set<std::string>& found) {
+  std::vector<std::string> missing;
+  for (const Field& field : arch.fields) {
+    const bool spelled = reader.gguf() ? field.gguf != nullptr : !field.hugging_face.empty();
+    std::string key;
+    reader.Find(field, &key);
+    if (spelled && Needed(field.need, kinds) && found.count(key) == 0) {
+      // Derived above, or per layer.
+      if (field.integer == &Hyper::head_dim && hyper.head_dim > 0) continue;
+      if (field.integer == &Hyper::expert_width && hyper.expert_width > 0) continue;
+      missing.push_back(key);
+    }
+  }
+  if (!missing.empty()) {
+    return Error(Code::kBadInput, source.path() + ": config lacks " + Join(missing, ", "));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ModelSpec> ReadSpec(const TensorSource& source) {
@@ -485,108 +445,31 @@ Result<ModelSpec> ReadSpec(const TensorSource& source) {
     reader.Find(field, &key);
     if (present) found.insert(key);
   }
-  // What the formats leave out or spell in another way.
-  if (hyper.vocabulary == 0) {
-    for (const TensorRow& row : arch->tensors) {
-      if (row.role != Role::kEmbedding) continue;
-      const auto* info = source.Find(reader.gguf() ? row.gguf : row.hugging_face);
-      if (info != nullptr && info->shape.size() == 2) hyper.vocabulary = info->shape[0];
-    }
-  }
-  if (hyper.mamba_inner == 0) hyper.mamba_inner = hyper.mamba_heads * hyper.mamba_head_dim;
-  if (hyper.mamba_head_dim == 0 && hyper.mamba_heads > 0) {
-    hyper.mamba_head_dim = hyper.mamba_inner / hyper.mamba_heads;
-  }
-  if (hyper.mamba_heads * hyper.mamba_head_dim != hyper.mamba_inner) {
-    return Error(Code::kBadInput, source.path() + ": config: the Mamba inner width is not a multiple "
-                                                  "of its number of heads");
-  }
-  if (hyper.head_dim == 0 && hyper.heads > 0) hyper.head_dim = hyper.width / hyper.heads;
+  LODE_TRY(DeriveHyper(reader, *arch, source, &hyper));
 
   ModelSpec spec;
-  if (hyper.mtp_layers > 1) {
-    return Error(Code::kUnsupported,
-                 source.path() + Format(": config field '%s' is %lld: Lode runs one MTP block",
-                                        reader.gguf() ? "nextn_predict_layers"
-                                                      : "num_nextn_predict_layers",
-                                        static_cast<long long>(hyper.mtp_layers)));
-  }
   if (reader.gguf()) {
     if (hyper.layers <= hyper.mtp_layers) {
-      return Error(Code::kBadInput, source.path() + ": config field 'block_count' is missing or too "
-                                                    "small");
+      return Error(Code::kBadInput,
+                   source.path() + ": config field 'block_count' is missing or too small");
     }
     if (source.Find("output.weight") == nullptr) hyper.tied_head = true;
     LODE_TRY(LayersFromGguf(reader, source, &hyper, &spec.layers, &spec.mtp));
   } else {
-    LODE_ASSIGN(const auto kinds, reader.Pattern(arch->pattern_keys, arch->pattern_list_keys));
-    LODE_ASSIGN(const auto mtp_kinds, reader.Pattern(arch->mtp_pattern_keys, arch->mtp_list_keys));
-    if (kinds.empty()) {
-      return Error(Code::kBadInput, source.path() + ": config.json says nothing of the layers: '" +
-                                        arch->pattern_keys.front() + "' and '" +
-                                        arch->pattern_list_keys.front() + "' are missing");
-    }
-    const auto count = static_cast<int64_t>(kinds.size());
-    if (count > kLayersMax) {
-      return Error(Code::kBadInput,
-                   source.path() + Format(": the layer pattern has %lld layers; Lode takes at most %lld",
-                                          static_cast<long long>(count),
-                                          static_cast<long long>(kLayersMax)));
-    }
-    if (hyper.layers != 0 && hyper.layers != count) {
-      return Error(Code::kBadInput,
-                   source.path() + Format(": config field 'num_hidden_layers' is %lld, but the layer "
-                                          "pattern has %lld layers",
-                                          static_cast<long long>(hyper.layers),
-                                          static_cast<long long>(count)));
-    }
-    for (const BlockKind kind : kinds) spec.layers.push_back(MakeLayer(kind, hyper));
-    if (hyper.mtp_layers > 0) {
-      if (mtp_kinds.empty()) {
-        return Error(Code::kBadInput, source.path() + ": config.json has an MTP head but not '" +
-                                          arch->mtp_pattern_keys.front() + "'");
-      }
-      if (static_cast<int64_t>(mtp_kinds.size()) > kMtpLayersMax) {
-        return Error(Code::kBadInput,
-                     source.path() + Format(": the MTP head's pattern has %zu layers",
-                                            mtp_kinds.size()));
-      }
-      for (const BlockKind kind : mtp_kinds) {
-        if (kind == BlockKind::kMamba2) {
-          return Error(Code::kUnsupported,
-                       source.path() + ": an MTP head with Mamba layers is not supported");
-        }
-        spec.mtp.push_back(MakeLayer(kind, hyper));
-      }
-    }
+    LODE_TRY(LayersFromHuggingFace(reader, *arch, source, hyper, &spec));
   }
 
   std::set<BlockKind> kinds;
-  for (const LayerSpec& layer : spec.layers) kinds.insert(layer.kind);
-  for (const LayerSpec& layer : spec.mtp) kinds.insert(layer.kind);
-  // A GGUF may give the experts' width per layer only.
   for (const auto* layers : {&spec.layers, &spec.mtp}) {
     for (const LayerSpec& layer : *layers) {
+      kinds.insert(layer.kind);
+      // A GGUF may give the experts' width per layer only.
       if (hyper.expert_width == 0 && layer.kind == BlockKind::kMoe) {
         hyper.expert_width = layer.moe.width;
       }
     }
   }
-  std::vector<std::string> missing;
-  for (const Field& field : arch->fields) {
-    const bool spelled = reader.gguf() ? field.gguf != nullptr : !field.hugging_face.empty();
-    std::string key;
-    reader.Find(field, &key);
-    if (spelled && Needed(field.need, kinds) && found.count(key) == 0) {
-      // Derived above, or per layer.
-      if (field.integer == &Hyper::head_dim && hyper.head_dim > 0) continue;
-      if (field.integer == &Hyper::expert_width && hyper.expert_width > 0) continue;
-      missing.push_back(key);
-    }
-  }
-  if (!missing.empty()) {
-    return Error(Code::kBadInput, source.path() + ": config lacks " + Join(missing, ", "));
-  }
+  LODE_TRY(CheckMissing(reader, *arch, source, hyper, kinds, found));
   LODE_TRY(CheckHyper(hyper, kinds, source));
 
   spec.family = arch->family;

@@ -63,10 +63,10 @@ std::string ErrorWith(const char* key, const Json& value, Code* code = nullptr) 
   return ErrorOf(MemorySource(config), code);
 }
 
-#define EXPECT_IN(needle, text)                                                    \
-  do {                                                                             \
-    const std::string expect_in_text = (text);                                     \
-    EXPECT_NE(expect_in_text.find(needle), std::string::npos) << expect_in_text;   \
+#define EXPECT_IN(needle, text)                                                  \
+  do {                                                                           \
+    const std::string expect_in_text = (text);                                   \
+    EXPECT_NE(expect_in_text.find(needle), std::string::npos) << expect_in_text; \
   } while (false)
 
 TEST(Config, ReadsEveryField) {
@@ -158,16 +158,14 @@ TEST(Config, WhatLodeDoesNotComputeIsRefusedByField) {
     const char* key;
     Json value;
   };
-  for (const Case& c : {Case{"attention_bias", true}, Case{"mlp_bias", true}, Case{"use_bias", true},
-                        Case{"mamba_proj_bias", true}, Case{"use_conv_bias", false},
-                        Case{"mamba_conv_bias", false}, Case{"mlp_hidden_act", "silu"},
-                        Case{"mamba_hidden_act", "gelu"}, Case{"sliding_window", 4096},
-                        Case{"attention_bias", "false"}, Case{"n_group", 4},
-                        Case{"time_step_limit", Json{0.001, 0.1}},
-                        Case{"time_step_limit", Json{0.0, 1e30}},
-                        Case{"time_step_limit", Json{0.001, "Infinity"}},
-                        Case{"mamba_dt_limit", Json{0.0, 10.0}},
-                        Case{"num_nextn_predict_layers", 2}}) {
+  for (const Case& c :
+       {Case{"attention_bias", true}, Case{"mlp_bias", true}, Case{"use_bias", true},
+        Case{"mamba_proj_bias", true}, Case{"use_conv_bias", false}, Case{"mamba_conv_bias", false},
+        Case{"mlp_hidden_act", "silu"}, Case{"mamba_hidden_act", "gelu"},
+        Case{"sliding_window", 4096}, Case{"attention_bias", "false"}, Case{"n_group", 4},
+        Case{"time_step_limit", Json{0.001, 0.1}}, Case{"time_step_limit", Json{0.0, 1e30}},
+        Case{"time_step_limit", Json{0.001, "Infinity"}}, Case{"mamba_dt_limit", Json{0.0, 10.0}},
+        Case{"num_nextn_predict_layers", 2}}) {
     Code code = Code::kInternal;
     const std::string error = ErrorWith(c.key, c.value, &code);
     EXPECT_IN(std::string("'") + c.key + "'", error);
@@ -178,9 +176,8 @@ TEST(Config, WhatLodeDoesNotComputeIsRefusedByField) {
 }
 
 TEST(Config, AnEndlessTimeStepLimitIsNoClamp) {
-  for (const Json& limit :
-       {Json{0.0, "Infinity"}, Json{0, "Infinity"}, Json{0.0, "inf"}, Json(nullptr),
-        Json{0.0, std::numeric_limits<double>::infinity()}}) {
+  for (const Json& limit : {Json{0.0, "Infinity"}, Json{0, "Infinity"}, Json{0.0, "inf"},
+                            Json(nullptr), Json{0.0, std::numeric_limits<double>::infinity()}}) {
     EXPECT_EQ(ErrorWith("time_step_limit", limit), "");
     EXPECT_EQ(ErrorWith("mamba_dt_limit", limit), "");
   }
@@ -205,10 +202,10 @@ TEST(Config, UnknownQuantizationIsRefusedByField) {
 
 TEST(Config, MissingFieldsAreAllListed) {
   Json config = SmallConfig();
-  for (const char* key : {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
-                          "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size",
-                          "conv_kernel", "intermediate_size", "n_routed_experts",
-                          "num_experts_per_tok", "moe_intermediate_size"}) {
+  for (const char* key :
+       {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "mamba_num_heads",
+        "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel", "intermediate_size",
+        "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"}) {
     config.erase(key);
   }
   const std::string error = ErrorOf(MemorySource(config));
@@ -219,8 +216,11 @@ TEST(Config, MissingFieldsAreAllListed) {
 }
 
 TEST(Config, OnlyWhatTheLayersNeedIsAskedFor) {
-  const Json config = {{"model_type", "nemotron_h"}, {"vocab_size", 8},      {"hidden_size", 16},
-                       {"hybrid_override_pattern", "--"}, {"intermediate_size", 32}};
+  const Json config = {{"model_type", "nemotron_h"},
+                       {"vocab_size", 8},
+                       {"hidden_size", 16},
+                       {"hybrid_override_pattern", "--"},
+                       {"intermediate_size", 32}};
   const auto spec = ReadSpec(MemorySource(config));
   ASSERT_TRUE(spec.ok()) << spec.error().ToString();
   EXPECT_EQ(CountTensors(*spec).tensors, 3 + 2 * 3);
@@ -427,11 +427,13 @@ TEST(GgufConfig, WhatIsWrongIsSaidByKey) {
         Case{"block_count", 6, "head_count_kv' has 5 values for 6 layers"},
         Case{"feed_forward_length", Json{0, 1}, "feed_forward_length' has 2 values for 5 layers"},
         Case{"feed_forward_length", Json{0, 0, -1, 24, 24}, "feed_forward_length' is negative"},
-        Case{"attention.head_count_kv", Json{0, "2", 0, 0, 2}, "head_count_kv' is not a whole number"},
+        Case{"attention.head_count_kv", Json{0, "2", 0, 0, 2},
+             "head_count_kv' is not a whole number"},
         Case{"attention.head_count_kv", Json{0, 3, 0, 0, 4},
              "4 attention heads cannot share 3 key-value heads"},
         Case{"ssm.inner_size", 65, "the Mamba inner width is not a multiple"},
-        Case{"ssm.inner_size", 1 << 20, "Mamba head dimension is 262144; Lode computes at most 512"},
+        Case{"ssm.inner_size", 1 << 20,
+             "Mamba head dimension is 262144; Lode computes at most 512"},
         Case{"attention.key_length", 5000, "key_length' is larger than 4,096"},
         Case{"expert_group_count", 4, "does not route by groups of experts"},
         Case{"nextn_predict_layers", 2, "'nextn_predict_layers' is 2: Lode runs one MTP block"},
@@ -447,8 +449,8 @@ TEST(GgufConfig, FilesOfOtherWritersAreUnderstood) {
     size_t mtp;
   };
   for (const Case& c : {Case{"f32-dense", 0}, Case{"f32-latent-mtp", 2}, Case{"moe-k", 0}}) {
-    const auto source =
-        formats::OpenSource(lode::testing::TestFile(std::string("golden/gguf/") + c.file + ".gguf"));
+    const auto source = formats::OpenSource(
+        lode::testing::TestFile(std::string("golden/gguf/") + c.file + ".gguf"));
     ASSERT_TRUE(source.ok()) << source.error().ToString();
     const auto spec = ReadSpec(**source);
     ASSERT_TRUE(spec.ok()) << spec.error().ToString();

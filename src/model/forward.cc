@@ -98,8 +98,7 @@ int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics
   int64_t floats = kernels::MatMulScratchFloats(rows_max);
   const auto add = [&](const LayerSpec& layer) {
     if (layer.kind != BlockKind::kAttention) return;
-    floats = std::max(floats,
-                      kernels::AttentionScratchFloats(ShapeOf(layer.attention, numerics)));
+    floats = std::max(floats, kernels::AttentionScratchFloats(ShapeOf(layer.attention, numerics)));
   };
   for (const LayerSpec& layer : spec.layers) add(layer);
   for (const LayerSpec& layer : spec.mtp) add(layer);
@@ -208,7 +207,7 @@ void Runner::Logits(const Batch& batch) {
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * width);
   }
-  const kernels::MatMulJob job = {&model_.head, w.u,  width, batch.logits,
+  const kernels::MatMulJob job = {&model_.head,           w.u, width, batch.logits,
                                   model_.spec.vocabulary, rows};
   kernels::MatMul(context_, {&job, 1});
 }

@@ -26,7 +26,8 @@ StateLayout MakeStateLayout(const ModelSpec& spec, const Numerics& numerics) {
     } else if (layer.kind == BlockKind::kMamba2) {
       const Mamba2Spec& m = layer.mamba2;
       layout.conv_offset.back() = static_cast<int64_t>(layout.slot_bytes);
-      layout.slot_bytes += Align(static_cast<uint64_t>((m.taps - 1) * m.conv_dim()) * sizeof(float));
+      layout.slot_bytes +=
+          Align(static_cast<uint64_t>((m.taps - 1) * m.conv_dim()) * sizeof(float));
       layout.state_offset.back() = static_cast<int64_t>(layout.slot_bytes);
       layout.slot_bytes +=
           Align(static_cast<uint64_t>(m.heads * m.state * kernels::PaddedHeadDim(m.head_dim)) *

@@ -151,7 +151,8 @@ std::vector<TensorSlot> ListTensors(const ModelSpec& spec) {
     }
   };
   const auto layers = static_cast<int64_t>(spec.layers.size());
-  for (int64_t i = 0; i < layers; ++i) add_layer(spec.layers[static_cast<size_t>(i)], false, i, layers);
+  for (int64_t i = 0; i < layers; ++i)
+    add_layer(spec.layers[static_cast<size_t>(i)], false, i, layers);
   const auto mtp = static_cast<int64_t>(spec.mtp.size());
   for (int64_t i = 0; i < mtp; ++i) add_layer(spec.mtp[static_cast<size_t>(i)], true, i, mtp);
   return slots;

@@ -70,10 +70,11 @@ Result<Sequence> Engine::NewSequence() {
 
 Result<void> Engine::Grow(Sequence* sequence, int64_t tokens, bool mtp) {
   const auto full = [&] {
-    return Error(Code::kNoSpace,
-                 Format("the context is full at %lld tokens, and %lld are needed",
-                        static_cast<long long>(sequence->position_), static_cast<long long>(tokens)),
-                 "start with a larger --context");
+    return Error(
+        Code::kNoSpace,
+        Format("the context is full at %lld tokens, and %lld are needed",
+               static_cast<long long>(sequence->position_), static_cast<long long>(tokens)),
+        "start with a larger --context");
   };
   if (sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_) return full();
   std::vector<std::byte*>& pages = mtp ? sequence->mtp_pages_ : sequence->pages_;
@@ -89,9 +90,8 @@ Result<void> Engine::Grow(Sequence* sequence, int64_t tokens, bool mtp) {
 Result<void> Engine::CheckTokens(std::span<const int32_t> tokens) const {
   for (const int32_t token : tokens) {
     if (token < 0 || token >= vocabulary()) {
-      return Error(Code::kBadInput,
-                   Format("token id %d is outside the vocabulary of %lld", token,
-                          static_cast<long long>(vocabulary())));
+      return Error(Code::kBadInput, Format("token id %d is outside the vocabulary of %lld", token,
+                                           static_cast<long long>(vocabulary())));
     }
   }
   return {};
@@ -129,8 +129,7 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
 }
 
 Result<void> Engine::Append(Sequence& sequence, std::span<const int32_t> tokens, float* logits,
-                            bool all, int64_t chunk,
-                            const std::function<bool(int64_t)>& progress) {
+                            bool all, int64_t chunk, const std::function<bool(int64_t)>& progress) {
   LODE_TRY(CheckTokens(tokens));
   LODE_TRY(Grow(&sequence, sequence.position_ + static_cast<int64_t>(tokens.size()), false));
   const auto step = static_cast<size_t>(chunk > 0 ? std::min(chunk, rows_max()) : rows_max());
@@ -140,8 +139,8 @@ Result<void> Engine::Append(Sequence& sequence, std::span<const int32_t> tokens,
     StepItem item = {&sequence, tokens.subspan(at, count)};
     item.want = all ? StepItem::Want::kAll : last ? StepItem::Want::kLast : StepItem::Want::kNone;
     float* target = logits == nullptr ? nullptr
-                    : all ? logits + at * static_cast<size_t>(vocabulary())
-                          : logits;
+                    : all             ? logits + at * static_cast<size_t>(vocabulary())
+                                      : logits;
     LODE_TRY(Step({&item, 1}, target));
     if (progress && !progress(static_cast<int64_t>(at + count))) {
       return Error(Code::kCancelled, "stopped");

@@ -14,10 +14,9 @@ void Philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53u} * c[0];
     const uint64_t b = uint64_t{0xCD9E8D57u} * c[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0],
-                              static_cast<uint32_t>(b),
-                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1],
-                              static_cast<uint32_t>(a)};
+    const uint32_t next[4] = {
+        static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
+        static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(a)};
     std::copy(next, next + 4, c);
     k[0] += 0x9E3779B9u;
     k[1] += 0xBB67AE85u;
@@ -51,7 +50,8 @@ int32_t Sample(std::span<const float> logits, const SamplingOptions& options, ui
   if (options.temperature <= 0.0) {
     int32_t best = 0;
     for (int32_t i = 1; i < count; ++i) {
-      if (Clean(logits[static_cast<size_t>(i)]) > Clean(logits[static_cast<size_t>(best)])) best = i;
+      if (Clean(logits[static_cast<size_t>(i)]) > Clean(logits[static_cast<size_t>(best)]))
+        best = i;
     }
     return best;
   }

@@ -50,7 +50,8 @@ TEST(Sample, FiltersKeepOnlyWhatTheyShould) {
   const auto support = [&](SamplingOptions options) {
     options.temperature = 1.0;
     std::vector<bool> seen(4);
-    for (uint64_t i = 0; i < 3000; ++i) seen[static_cast<size_t>(Sample(logits, options, i))] = true;
+    for (uint64_t i = 0; i < 3000; ++i)
+      seen[static_cast<size_t>(Sample(logits, options, i))] = true;
     return seen;
   };
   EXPECT_EQ(support({.top_k = 2}), (std::vector<bool>{false, true, false, true}));

@@ -9,8 +9,9 @@
 namespace lode::runtime {
 
 uint64_t StatePool::Bytes(const model::StateLayout& layout, int64_t pages, int64_t slots) {
-  const uint64_t bytes = static_cast<uint64_t>(pages) * (layout.page_bytes + layout.mtp_page_bytes) +
-                         static_cast<uint64_t>(slots) * layout.slot_bytes;
+  const uint64_t bytes =
+      static_cast<uint64_t>(pages) * (layout.page_bytes + layout.mtp_page_bytes) +
+      static_cast<uint64_t>(slots) * layout.slot_bytes;
   return (bytes + 4095) / 4096 * 4096;
 }
 

@@ -12,7 +12,8 @@ using cases::OnEveryTarget;
 using cases::Random;
 using cases::SameBits;
 
-std::vector<float> RunAttention(const AttentionShape& shape, int64_t tokens, int64_t chunk, int threads) {
+std::vector<float> RunAttention(const AttentionShape& shape, int64_t tokens, int64_t chunk,
+                                int threads) {
   const int64_t q_width = shape.heads * shape.head_dim;
   const int64_t kv_width = shape.kv_heads * shape.head_dim;
   const auto q = Random(tokens * q_width, 1, 2.0f);
@@ -37,9 +38,10 @@ std::vector<float> RunAttention(const AttentionShape& shape, int64_t tokens, int
 }
 
 TEST(Attention, AgreesWithSoftmaxInDouble) {
-  for (const AttentionShape& shape : std::vector<AttentionShape>{
-           {4, 2, 64, KvType::kF32, false}, {6, 2, 20, KvType::kF32, false},
-           {2, 1, 128, KvType::kBF16, true}, {3, 3, 16, KvType::kF32, false}}) {
+  for (const AttentionShape& shape : std::vector<AttentionShape>{{4, 2, 64, KvType::kF32, false},
+                                                                 {6, 2, 20, KvType::kF32, false},
+                                                                 {2, 1, 128, KvType::kBF16, true},
+                                                                 {3, 3, 16, KvType::kF32, false}}) {
     OnEveryTarget([&](int64_t) {
       const int64_t tokens = 300;
       const auto out = RunAttention(shape, tokens, tokens, 2);
@@ -58,8 +60,7 @@ TEST(Attention, AgreesWithSoftmaxInDouble) {
           }
           std::vector<double> want(static_cast<size_t>(shape.head_dim));
           const int64_t at = (t * shape.heads + h) * shape.head_dim;
-          ref::AttendExact(q.data() + at, ks.data(), vs.data(), t + 1, shape.head_dim,
-                           want.data());
+          ref::AttendExact(q.data() + at, ks.data(), vs.data(), t + 1, shape.head_dim, want.data());
           for (int64_t i = 0; i < shape.head_dim; ++i) {
             EXPECT_NEAR(out[static_cast<size_t>(at + i)], want[static_cast<size_t>(i)], bound);
           }

@@ -20,7 +20,7 @@
 #ifndef LODE_KERNELS_CPU_ATTENTION_ONCE_
 #define LODE_KERNELS_CPU_ATTENTION_ONCE_
 namespace lode::kernels {
-constexpr int64_t kAttentionRows = 4;     // rows of a work item
+constexpr int64_t kAttentionRows = 4;  // rows of a work item
 
 struct AttentionItem {
   const AttentionSequence* sequence;
@@ -193,7 +193,8 @@ void AttendItem(const AttentionShape& shape, const AttentionItem& item, const fl
       for (int64_t h = 0; h < group; ++h) {
         const auto i = static_cast<size_t>(r * group + h);
         if (keys > 0) {
-          Scores(queries + static_cast<int64_t>(i) * width, k, bf16, width, shape.head_dim, scale, scores);
+          Scores(queries + static_cast<int64_t>(i) * width, k, bf16, width, shape.head_dim, scale,
+                 scores);
           float l = 0.0f;
           const float m = Softmax(scores, keys, shape.round_to_bf16, &l);
           WeightedValues(scores, keys, v, bf16, width, tile_o);
@@ -227,10 +228,10 @@ void AppendOne(const AttentionShape& shape, const float* k, const float* v, std:
   const auto L = static_cast<int64_t>(hn::Lanes(d));
   const int64_t width = PaddedHeadDim(shape.head_dim);
   const int64_t k_bytes = kPageTokens * width * KvBytes(shape.kv_type);
-  std::byte* k_panel = page + kv_head * k_bytes +
-                       slot / kKeyPanel * width * kKeyPanel * KvBytes(shape.kv_type);
-  std::byte* v_row = page + (shape.kv_heads + kv_head) * k_bytes +
-                     slot * width * KvBytes(shape.kv_type);
+  std::byte* k_panel =
+      page + kv_head * k_bytes + slot / kKeyPanel * width * kKeyPanel * KvBytes(shape.kv_type);
+  std::byte* v_row =
+      page + (shape.kv_heads + kv_head) * k_bytes + slot * width * KvBytes(shape.kv_type);
   const int64_t lane = slot % kKeyPanel;
   HWY_ALIGN float rounded[kLanes];
   for (int64_t i = 0; i < width; i += L) {
@@ -293,9 +294,8 @@ void Attention(Context& context, const AttentionShape& shape,
             const int64_t row = s.rows.begin + item.row + r;
             const int64_t position = s.position + item.row + r;
             const int64_t offset = row * kv_stride + item.kv_head * shape.head_dim;
-            append(shape, k + offset, v + offset,
-                   s.pages[position / kPageTokens] + s.page_offset, position % kPageTokens,
-                   item.kv_head);
+            append(shape, k + offset, v + offset, s.pages[position / kPageTokens] + s.page_offset,
+                   position % kPageTokens, item.kv_head);
           }
         }
       });

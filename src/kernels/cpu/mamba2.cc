@@ -162,8 +162,8 @@ void SelectiveScan(Context& context, const ScanShape& shape,
                              sequence.target + h * shape.state * padded};
       scan(head, sequence.rows.count, x + row * xbc_stride + h * shape.head_dim,
            b + row * xbc_stride + g * shape.state, c + row * xbc_stride + g * shape.state,
-           xbc_stride, dt + row * dt_stride + h, dt_stride,
-           y + row * y_stride + h * shape.head_dim, y_stride);
+           xbc_stride, dt + row * dt_stride + h, dt_stride, y + row * y_stride + h * shape.head_dim,
+           y_stride);
     }
   });
 }

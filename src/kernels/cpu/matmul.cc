@@ -5,17 +5,16 @@
 // runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has one accumulator
 // that takes the columns in ascending order, whatever the tile: this is the order of ops.h.
 // Turning costs about 0.25 shuffles a value in 4x4 blocks of 128 bits, which every target has.
-#include "kernels/ops.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
 #include "kernels/cpu/targets.h"
+#include "kernels/ops.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/cpu/decode-inl.h"
 #include "kernels/cpu/lanes-inl.h"
@@ -213,8 +212,7 @@ HWY_INLINE void RunFewTokens(const float* HWY_RESTRICT rows_decoded, int64_t cou
         for (int i = 0; i < L; ++i) {
           HWY_UNROLL(4)
           for (int m = 0; m < M; ++m) {
-            sum[group][m] =
-                hn::MulAdd(v[i], hn::Set(d, x[m * x_stride + k + i]), sum[group][m]);
+            sum[group][m] = hn::MulAdd(v[i], hn::Set(d, x[m * x_stride + k + i]), sum[group][m]);
           }
         }
       }
@@ -263,8 +261,7 @@ void SumFewTokens(const MatMulJob& job, int64_t row0, int64_t rows, float* decod
         for (int64_t r = 0; r < rows; ++r) {
           float& sum = sums[m * kPanelRows + r];
           sum = hn::GetLane(hn::MulAdd(hn::Set(DF(), decoded[r * kPanelCols + k]),
-                                       hn::Set(DF(), x[m * job.x_stride + k]),
-                                       hn::Set(DF(), sum)));
+                                       hn::Set(DF(), x[m * job.x_stride + k]), hn::Set(DF(), sum)));
         }
       }
     }
@@ -290,8 +287,8 @@ void RunPanel(const MatMulJob& job, int64_t panel_index, float* scratch) {
     const int64_t count = std::min(kPanelCols, w.cols - k0);
     BuildPanel(w, row0, rows, k0, count, decoded, panel);
     for (int64_t t = 0; t < job.rows; t += kTile) {
-      RunTileOf(std::min<int64_t>(kTile, job.rows - t), panel, count,
-                job.x + t * job.x_stride + k0, job.x_stride, sums + t * kPanelRows);
+      RunTileOf(std::min<int64_t>(kTile, job.rows - t), panel, count, job.x + t * job.x_stride + k0,
+                job.x_stride, sums + t * kPanelRows);
     }
   }
   const DF d;
@@ -300,9 +297,8 @@ void RunPanel(const MatMulJob& job, int64_t panel_index, float* scratch) {
   for (int64_t t = 0; t < job.rows; ++t) {
     float* y = job.y + t * job.y_stride + row0;
     for (int64_t r = 0; r < rows; r += L) {
-      const VF scale = w.row_scales != nullptr
-                           ? LoadPadded(w.row_scales + row0, r, rows)
-                           : hn::Set(d, w.scale);
+      const VF scale =
+          w.row_scales != nullptr ? LoadPadded(w.row_scales + row0, r, rows) : hn::Set(d, w.scale);
       VF sum = hn::Mul(hn::LoadU(d, sums + t * kPanelRows + r), scale);
       if (job.epilogue == Epilogue::kReluSquared) {
         sum = hn::Max(sum, zero);
@@ -359,9 +355,8 @@ void MatMul(Context& context, std::span<const MatMulJob> jobs) {
 
 void RoundToBF16(Context& context, float* x, int64_t count) {
   const auto round = HWY_DYNAMIC_DISPATCH(RoundRange);
-  context.pool().ParallelFor(count, 1 << 14, [&](int64_t begin, int64_t end, int) {
-    round(x + begin, end - begin);
-  });
+  context.pool().ParallelFor(
+      count, 1 << 14, [&](int64_t begin, int64_t end, int) { round(x + begin, end - begin); });
 }
 
 }  // namespace lode::kernels

@@ -137,7 +137,9 @@ HWY_EXPORT(CombineRow);
 namespace {
 
 // Rows per chunk so that a chunk is worth handing to another thread (a few microseconds).
-int64_t RowGrain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width)); }
+int64_t RowGrain(int64_t width) {
+  return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
+}
 
 }  // namespace
 

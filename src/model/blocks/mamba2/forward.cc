@@ -1,7 +1,7 @@
 // Mamba-2 (Dao & Gu 2024, "Transformers are SSMs", section 7): project, convolve, scan, gate, project.
-#include <vector>
-
 #include "model/forward.h"
+
+#include <vector>
 
 namespace lode::model {
 
@@ -38,7 +38,7 @@ void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& w
   kernels::GatedRmsNorm(run.kernels, w.mixed, inner, w.wide, stride, weights.norm.data(),
                         run.epsilon, run.rows, inner, spec.groups);
   run.Round(w.mixed, run.rows * inner);
-  const kernels::MatMulJob out = {&weights.out, w.mixed, inner, w.x, width, run.rows,
+  const kernels::MatMulJob out = {&weights.out,           w.mixed, inner, w.x, width, run.rows,
                                   kernels::Epilogue::kAdd};
   kernels::MatMul(run.kernels, {&out, 1});
 }

@@ -1,10 +1,10 @@
 // Mixture of experts: the router and the shared expert read the full width; routed experts work in the
 // latent space when there is one. The weighted sum has one order at every batch size: experts by
 // ascending id, then the up-projection of the sum, then the shared expert.
+#include "model/forward.h"
+
 #include <cstring>
 #include <vector>
-
-#include "model/forward.h"
 
 namespace lode::model {
 namespace {
@@ -21,6 +21,24 @@ std::vector<int64_t> GroupByExpert(const MoeSpec& spec, int64_t rows, const int3
     slot_rows[i] = static_cast<int32_t>(next[static_cast<size_t>(expert_ids[i])]++);
   }
   return begin;
+}
+
+// The shared expert: an MLP on the full width, for every token, added last.
+void SharedForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, int64_t width) {
+  Workspace& w = run.work;
+  const kernels::MatMulJob up = {&weights.shared_up,
+                                 w.u,
+                                 width,
+                                 w.wide,
+                                 spec.shared_width,
+                                 run.rows,
+                                 kernels::Epilogue::kReluSquared};
+  kernels::MatMul(run.kernels, {&up, 1});
+  run.Round(w.wide, run.rows * spec.shared_width);
+  const kernels::MatMulJob down = {
+      &weights.shared_down,   w.wide, spec.shared_width, w.x, width, run.rows,
+      kernels::Epilogue::kAdd};
+  kernels::MatMul(run.kernels, {&down, 1});
 }
 
 }  // namespace
@@ -76,7 +94,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
     kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
                             spec.top_k, input, w.latent, input);
     run.Round(w.latent, run.rows * input);
-    const kernels::MatMulJob up = {&weights.latent_up, w.latent, input, w.x, width, run.rows,
+    const kernels::MatMulJob up = {&weights.latent_up,     w.latent, input, w.x, width, run.rows,
                                    kernels::Epilogue::kAdd};
     kernels::MatMul(run.kernels, {&up, 1});
   } else {
@@ -84,15 +102,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
                             spec.top_k, width, w.latent, width);
     kernels::AddRows(run.kernels, w.latent, width, w.x, width, run.rows, width);
   }
-  if (spec.shared_width > 0) {
-    const kernels::MatMulJob up = {&weights.shared_up, w.u, width, w.wide, spec.shared_width,
-                                   run.rows, kernels::Epilogue::kReluSquared};
-    kernels::MatMul(run.kernels, {&up, 1});
-    run.Round(w.wide, run.rows * spec.shared_width);
-    const kernels::MatMulJob down = {&weights.shared_down, w.wide, spec.shared_width, w.x, width,
-                                     run.rows, kernels::Epilogue::kAdd};
-    kernels::MatMul(run.kernels, {&down, 1});
-  }
+  if (spec.shared_width > 0) SharedForward(run, spec, weights, width);
 }
 
 }  // namespace lode::model
