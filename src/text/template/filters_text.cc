@@ -190,19 +190,21 @@ bool TruncateFilter(Context* context, const Value& value, const Arguments& argum
   int64_t leeway = 5;
   if (!Bind(context, "truncate", arguments, {"length", "killwords", "end", "leeway"}, 0, bound) ||
       !BindInt(context, bound[0], 255, false, &length) ||
-      !BindInt(context, bound[3], 5, true, &leeway) ||
-      !NeedString(context, "truncate", value)) {
+      !BindInt(context, bound[3], 5, true, &leeway)) {
     return false;
   }
   const Value end = bound[2].missing() ? context->Text("...") : bound[2];
   if (!NeedString(context, "truncate", end)) return false;
   if (length < end.str().length) return context->Fail("truncate: the length is below the end's");
   if (leeway < 0) return context->Fail("truncate: the leeway is negative");
-  const Str& text = value.str();
-  if (text.length <= length + leeway) {
-    *result = value;
+  int64_t size = 0;
+  if (!Length(context, value, &size)) return false;
+  if (size <= length + leeway) {
+    *result = value;  // whatever it is
     return true;
   }
+  if (!NeedString(context, "truncate", value)) return false;
+  const Str& text = value.str();
   size_t cut = OffsetOf(text.bytes, length - end.str().length);
   if (!Truth(bound[1])) {
     const size_t space = std::string_view(text.bytes).substr(0, cut).rfind(' ');

@@ -472,12 +472,12 @@ class Parser {
     } else {
       auto tuple = New(ExprKind::kTuple, line);
       for (const auto& each : keys) {
-        if (each->kind == ExprKind::kSlice) return Fail("a slice inside a tuple of keys", line);
+        if (IsOpenSlice(*each)) return Fail("a slice inside a tuple of keys", line);
       }
       tuple->kids = std::move(keys);
       if (!Done(std::move(tuple), &key)) return false;
     }
-    if (key->kind == ExprKind::kSlice) {
+    if (IsOpenSlice(*key)) {
       key->kids[0] = std::move(*out);
       return Done(std::move(key), out);
     }
@@ -485,6 +485,11 @@ class Parser {
     node->kids.push_back(std::move(*out));
     node->kids.push_back(std::move(key));
     return Done(std::move(node), out);
+  }
+
+  // a[1:] as the key of something is a whole expression; 1: alone waits for its object.
+  static bool IsOpenSlice(const Expr& key) {
+    return key.kind == ExprKind::kSlice && key.kids[0] == nullptr;
   }
 
   // One key, or start:stop:step as a kSlice whose object is still to come.

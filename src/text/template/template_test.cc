@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -176,11 +177,11 @@ TEST(Template, EndsWithinItsLimits) {
       "{{ ('a' * 99999 ~ 'b') in ('a' * 9999999) }}{% endfor %}",
   };
   for (const auto& source : hostile) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: a busy machine is no failure
     const auto text = RenderText(source);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     EXPECT_FALSE(text.ok()) << source.substr(0, 80);
-    EXPECT_LT(seconds.count(), 60) << source.substr(0, 80);
+    EXPECT_LT(seconds, 30) << source.substr(0, 80);
   }
 }
 
