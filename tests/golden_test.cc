@@ -119,6 +119,26 @@ TEST(Golden, EveryFamilyAndFormatAgreesWithTheFloat64Forward) {
   EXPECT_GE(models, 10);
 }
 
+TEST(Golden, TheDemoModelAndItsMtpHeadAgreeWithTheFloat64Forward) {
+  const std::string golden = testing::TestFile("golden/demo");
+  Loaded loaded = Load(std::string(LODE_SOURCE_DIR) + "/models/demo");
+  ASSERT_NE(loaded.engine, nullptr);
+  const auto tokens = testing::ReadTokens(golden + "/tokens.txt");
+  auto sequence = loaded.engine->NewSequence();
+  const auto vocabulary = static_cast<size_t>(loaded.engine->vocabulary());
+  std::vector<float> logits(tokens.size() * vocabulary);
+  ASSERT_TRUE(loaded.engine->Append(*sequence, tokens, logits.data(), true).ok());
+  ExpectLogits(logits, testing::ReadNpy(golden + "/logits.npy"), 2e-3);
+  const size_t rows = tokens.size() - 1;
+  const std::vector<float> hidden(
+      loaded.engine->hidden(),
+      loaded.engine->hidden() + rows * static_cast<size_t>(loaded.model->spec.width));
+  const std::vector<int32_t> next(tokens.begin() + 1, tokens.end());
+  std::vector<float> drafts(rows * vocabulary);
+  ASSERT_TRUE(loaded.engine->Draft(*sequence, hidden, next, drafts.data()).ok());
+  ExpectLogits(drafts, testing::ReadNpy(golden + "/mtp_logits.npy"), 2e-3);
+}
+
 TEST(Golden, EveryGgufTypeAgreesWithTheFloat64Forward) {
   int models = 0;
   for (const auto& entry : std::filesystem::directory_iterator(testing::TestFile("golden/gguf"))) {
