@@ -242,6 +242,31 @@ class CliTest(unittest.TestCase):
                 json.dump({**config, **change}, open(os.path.join(copy, "config.json"), "w"))
                 self.assert_bad(run("logits", copy, "--tokens", "1", "--out", self.path("o.npy")), *words)
 
+    def test_inspect_finds_numbers_that_are_none_and_plans_memory(self):
+        copy = self.path("hf")
+        shutil.copytree(DENSE, copy)
+        self.assertEqual(run("inspect", copy, "--check").returncode, 0)
+        weights = os.path.join(copy, "model.safetensors")
+        with open(weights, "r+b") as file:  # the last number of the last tensor, a BF16
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\xff\x7f")
+        result = run("inspect", copy, "--check")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("1 NaN", result.stdout + result.stderr)
+        one, four = (json.loads(run("inspect", "demo", "--plan", "--context", "2048", "--agents", n, "--json").stdout)["plan"]
+                     for n in ("1", "4"))
+        self.assertGreater(four["total"], one["total"])
+
+    def test_convert_goes_to_gguf_and_back_to_the_same_bytes(self):
+        gguf, back = self.path("m.gguf"), self.path("back")
+        self.assertEqual(run("convert", DENSE, gguf).returncode, 0)
+        self.assertEqual(run("convert", gguf, back).returncode, 0)
+        for name in ("model.safetensors", "config.json", "tokenizer.json"):
+            with open(os.path.join(DENSE, name), "rb") as a, open(os.path.join(back, name), "rb") as b:
+                self.assertEqual(a.read(), b.read(), name)
+        self.assert_bad(run("convert", DENSE, gguf), "--force")
+        self.assert_bad(run("convert", DENSE, self.path("n.gguf"), "--type", "q3_x"), "q3_x")
+
     # --- the world ---
 
     def test_a_full_disk_is_a_sentence(self):
