@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "formats/shards.h"
 
 namespace lode::formats {
 namespace {
@@ -154,23 +155,10 @@ Result<void> GgufWriter::Check() {
   return {};
 }
 
-void GgufWriter::Partition(uint64_t shard_bytes_max) {
-  shard_begin_ = {0};
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (shard_bytes_max > 0 && bytes > 0 && bytes + tensors_[i].bytes > shard_bytes_max) {
-      shard_begin_.push_back(i);
-      bytes = 0;
-    }
-    bytes += tensors_[i].bytes;
-  }
-  shard_begin_.push_back(tensors_.size());
-}
-
 Result<void> GgufWriter::Begin(const std::string& path, uint64_t shard_bytes_max) {
   LODE_CHECK(files_.empty());
   LODE_TRY(Check());
-  Partition(shard_bytes_max);
+  shard_begin_ = ShardBegins(tensors_, shard_bytes_max);
   const size_t shards = shard_begin_.size() - 1;
   if (shards > kShardsMax) {
     return Error(Code::kBadInput, Format("%zu shards are more than GGUF allows", shards),

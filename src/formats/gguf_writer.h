@@ -74,7 +74,6 @@ class GgufWriter {
   void SetRaw(std::string_view key, GgufType type, std::string_view value);
   void SetArray(std::string_view key, GgufType element, uint64_t count, std::string_view elements);
   Result<void> Check();
-  void Partition(uint64_t shard_bytes_max);
   Result<void> WriteHeader(size_t shard);
   Result<void> PadFinishedTensors();
 

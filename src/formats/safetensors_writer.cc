@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "formats/shards.h"
 #include "formats/safetensors.h"
 
 namespace lode::formats {
@@ -63,16 +64,7 @@ Result<void> SafetensorsWriter::BeginFile(const std::string& path) {
 
 Result<void> SafetensorsWriter::BeginFolder(const std::string& folder, uint64_t shard_bytes_max) {
   LODE_TRY(Check());
-  shard_begin_ = {0};
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (shard_bytes_max > 0 && bytes > 0 && bytes + tensors_[i].bytes > shard_bytes_max) {
-      shard_begin_.push_back(i);
-      bytes = 0;
-    }
-    bytes += tensors_[i].bytes;
-  }
-  shard_begin_.push_back(tensors_.size());
+  shard_begin_ = ShardBegins(tensors_, shard_bytes_max);
   const size_t shards = shard_begin_.size() - 1;
   if (shards == 1) return Begin({folder + "/model.safetensors"});
   index_path_ = folder + "/model.safetensors.index.json";

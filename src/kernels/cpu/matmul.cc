@@ -4,7 +4,7 @@
 // (column by column, 32 rows side by side) into a 32 KiB scratch that stays in L1/L2; then every token
 // runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has one accumulator
 // that takes the columns in ascending order, whatever the tile: this is the order of ops.h.
-// Turning costs about 0.25 shuffles a value in 4x4 blocks of 128 bits, which every target has.
+// Up to kFewTokens tokens skip the panel: rows are turned in registers and used at once, in that order.
 #include <algorithm>
 #include <cmath>
 
@@ -40,26 +40,32 @@ namespace HWY_NAMESPACE {
 // would not be faster: 16 chains cover the latency of two FMA pipes), 12 + 3 of 16 else.
 constexpr int kTile = HWY_MAX_BYTES >= 64 ? 8 : 6;
 
+#if HWY_TARGET != HWY_SCALAR
+// Turns 4 x 4 numbers inside each 128-bit block of four vectors: out[j] has, in block b, column 4 b + j.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void TurnBlocks(D d, V* v) {
+  const hn::RepartitionToWide<D> d64;
+  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, v[0], v[1]));
+  const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, v[0], v[1]));
+  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, v[2], v[3]));
+  const auto high23 = hn::BitCast(d64, hn::InterleaveUpper(d, v[2], v[3]));
+  v[0] = hn::BitCast(d, hn::InterleaveLower(d64, low01, low23));
+  v[1] = hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23));
+  v[2] = hn::BitCast(d, hn::InterleaveLower(d64, high01, high23));
+  v[3] = hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23));
+}
+#endif
+
 // panel[k][r] for 4 rows: reads rows[0..3][0, count), writes columns of the panel at `panel`.
 HWY_INLINE void TurnFourRows(const float* const* rows, int64_t count, float* HWY_RESTRICT panel) {
   int64_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::FixedTag<float, 4> d;
-  const hn::RepartitionToWide<decltype(d)> d64;
   for (; k + 4 <= count; k += 4) {
-    const auto a = hn::LoadU(d, rows[0] + k);
-    const auto b = hn::LoadU(d, rows[1] + k);
-    const auto c = hn::LoadU(d, rows[2] + k);
-    const auto e = hn::LoadU(d, rows[3] + k);
-    const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
-    const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
-    const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
-    const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
-    float* out = panel + k * kPanelRows;
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, out);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, out + kPanelRows);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, out + 2 * kPanelRows);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, out + 3 * kPanelRows);
+    hn::Vec<decltype(d)> v[4];
+    for (int r = 0; r < 4; ++r) v[r] = hn::LoadU(d, rows[r] + k);
+    TurnBlocks(d, v);
+    for (int j = 0; j < 4; ++j) hn::StoreU(v[j], d, panel + (k + j) * kPanelRows);
   }
 #endif
   for (; k < count; ++k) {
@@ -145,19 +151,8 @@ constexpr int kLanesHere = HWY_MAX_BYTES >= 64 ? 16 : HWY_MAX_BYTES >= 32 ? 8 : 
 // Turns a square of kLanesHere x kLanesHere numbers: v[i] is row i before, column i after.
 HWY_INLINE void TurnSquare(VF* v) {
   const DF d;
-  const hn::RepartitionToWide<DF> d64;
-  // 4 x 4 inside each 128-bit block.
   HWY_UNROLL(16)
-  for (int g = 0; g < kLanesHere; g += 4) {
-    const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, v[g], v[g + 1]));
-    const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, v[g], v[g + 1]));
-    const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, v[g + 2], v[g + 3]));
-    const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, v[g + 2], v[g + 3]));
-    v[g] = hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low));
-    v[g + 1] = hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low));
-    v[g + 2] = hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high));
-    v[g + 3] = hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high));
-  }
+  for (int g = 0; g < kLanesHere; g += 4) TurnBlocks(d, v + g);
   // Now v[4 g + j] holds rows 4 g.. of column 4 b + j in block b: turn the blocks.
 #if HWY_MAX_BYTES >= 64
   HWY_UNROLL(4)
