@@ -7,9 +7,9 @@
 
 namespace lode::formats {
 
-// Where each file's tensors begin, and the end behind the last: a file ends before the tensor that would
-// take it over `shard_bytes_max` (0: one file). No tensor is divided, so a large one may exceed it.
-// Tensor has a member `bytes`.
+// Where each file's tensors begin, and the end behind the last: a file ends before the tensor that
+// would take it over `shard_bytes_max` (0: one file). No tensor is divided, so a large one may exceed
+// it. Tensor has a member `bytes`.
 template <class Tensor>
 std::vector<size_t> ShardBegins(const std::vector<Tensor>& tensors, uint64_t shard_bytes_max) {
   std::vector<size_t> begins = {0};

@@ -4,7 +4,8 @@
 // (column by column, 32 rows side by side) into a 32 KiB scratch that stays in L1/L2; then every token
 // runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has one accumulator
 // that takes the columns in ascending order, whatever the tile: this is the order of ops.h.
-// Up to kFewTokens tokens skip the panel: rows are turned in registers and used at once, in that order.
+// Up to kFewTokens tokens skip the panel: rows are turned in registers and used at once, in that
+// order.
 #include <algorithm>
 #include <cmath>
 
@@ -41,7 +42,8 @@ namespace HWY_NAMESPACE {
 constexpr int kTile = HWY_MAX_BYTES >= 64 ? 8 : 6;
 
 #if HWY_TARGET != HWY_SCALAR
-// Turns 4 x 4 numbers inside each 128-bit block of four vectors: out[j] has, in block b, column 4 b + j.
+// Turns 4 x 4 numbers inside each 128-bit block of four vectors: afterwards v[j] has, in block b,
+// column 4 b + j.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void TurnBlocks(D d, V* v) {
   const hn::RepartitionToWide<D> d64;
