@@ -25,8 +25,8 @@
 namespace lode::kernels {
 constexpr int64_t kPanelRows = 32;
 constexpr int64_t kPanelCols = 256;  // a multiple of every block size
-// For a few tokens: so many columns of a row at once, for rows lie pages apart in the file and the memory
-// wants long runs. The stride is a line more, so that rows do not fall into the same cache sets.
+// For a few tokens: so many columns of a row at once, for rows lie pages apart in the file and the
+// memory wants long runs. The stride is a line more, so that rows do not share cache sets.
 constexpr int64_t kFewTokens = 4;
 constexpr int64_t kFewCols = 1024;
 constexpr int64_t kFewStride = kFewCols + 16;
@@ -200,8 +200,8 @@ struct NextColumns {
   }
 };
 
-// A few tokens: the weight is turned in registers and used at once, instead of through a panel in memory.
-// rows_decoded [32][kFewStride]; sums [M][32] continue over `count` columns. The same order of sums.
+// A few tokens: the weight is turned in registers and used at once, not through a panel in memory.
+// rows_decoded [32][kFewStride]; sums [M][32] continue over `count` columns, in the same order.
 template <int M>
 HWY_INLINE void RunFewTokens(const float* HWY_RESTRICT rows_decoded, int64_t count,
                              const float* HWY_RESTRICT x, int64_t x_stride, const NextColumns& next,
