@@ -5,6 +5,7 @@
 #include "cli/console.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
+#include "kernels/isa.h"
 
 namespace lode::cli {
 namespace {
@@ -67,7 +68,8 @@ int Main(int argc, char** argv) {
     return 2;
   }
   InstallInterrupt();
-  Result<void> result = action ? action() : Result<void>();
+  Result<void> result = kernels::CheckIsaVariable();
+  if (result.ok() && action) result = action();
   Result<void> flushed = FlushOutput();
   if (result.ok()) result = std::move(flushed);
   if (!result.ok()) {

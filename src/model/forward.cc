@@ -128,6 +128,22 @@ Runner::Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, i
       workspace_(model.spec, numerics, rows_max, pool->threads()),
       context_(pool, Workspace::ScratchFloats(model.spec, numerics, rows_max)) {}
 
+namespace {
+void ObservedMatMul(InputObserver* observer, kernels::Context& context,
+                    std::span<const kernels::MatMulJob> jobs) {
+  if (observer != nullptr) {
+    for (const kernels::MatMulJob& job : jobs) {
+      observer->Inputs(*job.weight, job.x, job.x_stride, job.rows);
+    }
+  }
+  kernels::MatMul(context, jobs);
+}
+}  // namespace
+
+void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs) {
+  ObservedMatMul(observer, kernels, jobs);
+}
+
 void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
                       std::span<const SequenceView> sequences) {
   const int64_t width = model_.spec.width;
@@ -135,7 +151,7 @@ void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
   const auto epsilon = static_cast<float>(model_.spec.norm_epsilon);
   Workspace& w = workspace_;
   kernels::RmsNorm(context_, w.x, width, layer.norm.data(), epsilon, rows, width, w.u, width);
-  BlockRun run = {context_, w, numerics_, rows, sequences, epsilon};
+  BlockRun run = {context_, w, numerics_, rows, sequences, epsilon, observer_};
   switch (layer.spec.kind) {
     case BlockKind::kMamba2:
       Mamba2Forward(run, layer.spec.mamba2, layer.mamba2, layout_.conv_offset[at],
@@ -186,7 +202,7 @@ void Runner::MtpForward(const float* hidden, const Batch& batch) {
     kernels::RoundToBF16(context_, w.u, rows * 2 * width);
   }
   const kernels::MatMulJob join = {&head.projection, w.u, 2 * width, w.x, width, rows};
-  kernels::MatMul(context_, {&join, 1});
+  ObservedMatMul(observer_, context_, {&join, 1});
   for (size_t i = 0; i < head.layers.size(); ++i) {
     RunLayer(head.layers[i], static_cast<int64_t>(i), true, rows, batch.sequences);
   }
@@ -209,7 +225,7 @@ void Runner::Logits(const Batch& batch) {
   }
   const kernels::MatMulJob job = {&model_.head,           w.u, width, batch.logits,
                                   model_.spec.vocabulary, rows};
-  kernels::MatMul(context_, {&job, 1});
+  ObservedMatMul(observer_, context_, {&job, 1});
 }
 
 }  // namespace lode::model

@@ -57,6 +57,15 @@ struct Batch {
   float* logits = nullptr;
 };
 
+// Sees the inputs of every matrix product before it is computed: what calibration counts.
+// Threads: called by the owner, between regions of work.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  // x [rows, weight.cols] with its stride, before any rounding. One expert at a time.
+  virtual void Inputs(const Weight& weight, const float* x, int64_t x_stride, int64_t rows) = 0;
+};
+
 // A model with the means to run it.
 // Life: model and pool outlive it. Threads: one call at a time.
 class Runner {
@@ -70,6 +79,9 @@ class Runner {
   // each: fills its pages, leaves its own hidden in workspace().hidden, writes logits like Forward. The
   // position of a row is that of its hidden state.
   void MtpForward(const float* hidden, const Batch& batch);
+
+  // nullptr: nobody looks. Use it with f32 activations, where inputs are what the model says.
+  void Observe(InputObserver* observer) { observer_ = observer; }
 
   const Model& model() const { return model_; }
   const Numerics& numerics() const { return numerics_; }
@@ -88,6 +100,7 @@ class Runner {
   StateLayout layout_;
   Workspace workspace_;
   kernels::Context context_;
+  InputObserver* observer_ = nullptr;
 };
 
 // What the blocks see of a running pass.
@@ -98,6 +111,11 @@ struct BlockRun {
   int64_t rows;
   std::span<const SequenceView> sequences;
   float epsilon;
+  InputObserver* observer;
+
+  // All products of the model go through here.
+  void MatMul(std::span<const kernels::MatMulJob> jobs);
+  void MatMul(const kernels::MatMulJob& job) { MatMul({&job, 1}); }
 
   bool bf16() const { return numerics.activations == Activations::kBF16; }
   void Round(float* data, int64_t count) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "kernels/isa.h"
 #include "kernels/ops.h"
 
 namespace lode::kernels::cases {
@@ -42,6 +43,17 @@ void OnEveryTarget(const Body& body) {
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+// Calls body(isa) once for each instruction set of kernels/isa.h that this machine has.
+template <class Body>
+void OnEveryIsa(const Body& body) {
+  const Isa active = ActiveIsa();
+  for (const Isa isa : SupportedIsas()) {
+    ForceIsa(isa);
+    body(isa);
+  }
+  ForceIsa(active);
 }
 
 }  // namespace lode::kernels::cases

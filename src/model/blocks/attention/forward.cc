@@ -18,7 +18,7 @@ void AttentionForward(BlockRun& run, const AttentionSpec& spec, const AttentionW
   const kernels::MatMulJob project[] = {{&weights.query, w.u, width, w.wide, stride, run.rows},
                                         {&weights.key, w.u, width, k, stride, run.rows},
                                         {&weights.value, w.u, width, v, stride, run.rows}};
-  kernels::MatMul(run.kernels, project);
+  run.MatMul(project);
 
   std::vector<kernels::AttentionSequence> sequences;
   for (const SequenceView& s : run.sequences) {
@@ -29,7 +29,7 @@ void AttentionForward(BlockRun& run, const AttentionSpec& spec, const AttentionW
   run.Round(w.mixed, run.rows * q_width);
   const kernels::MatMulJob out = {&weights.out, w.mixed, q_width, w.x, width, run.rows,
                                   kernels::Epilogue::kAdd};
-  kernels::MatMul(run.kernels, {&out, 1});
+  run.MatMul(out);
 }
 
 }  // namespace lode::model

@@ -15,7 +15,7 @@ void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& w
   // z | x B C | dt
   run.Round(w.u, run.rows * width);
   const kernels::MatMulJob project = {&weights.in, w.u, width, w.wide, stride, run.rows};
-  kernels::MatMul(run.kernels, {&project, 1});
+  run.MatMul(project);
 
   std::vector<kernels::ConvSequence> conv;
   std::vector<kernels::ScanSequence> scan;
@@ -40,7 +40,7 @@ void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& w
   run.Round(w.mixed, run.rows * inner);
   const kernels::MatMulJob out = {&weights.out,           w.mixed, inner, w.x, width, run.rows,
                                   kernels::Epilogue::kAdd};
-  kernels::MatMul(run.kernels, {&out, 1});
+  run.MatMul(out);
 }
 
 }  // namespace lode::model

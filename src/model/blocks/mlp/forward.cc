@@ -8,11 +8,11 @@ void MlpForward(BlockRun& run, const MlpSpec& spec, const MlpWeights& weights, i
   run.Round(w.u, run.rows * width);
   const kernels::MatMulJob up = {&weights.up, w.u, width, w.wide, spec.width, run.rows,
                                  kernels::Epilogue::kReluSquared};
-  kernels::MatMul(run.kernels, {&up, 1});
+  run.MatMul(up);
   run.Round(w.wide, run.rows * spec.width);
   const kernels::MatMulJob down = {&weights.down, w.wide, spec.width, w.x, width, run.rows,
                                    kernels::Epilogue::kAdd};
-  kernels::MatMul(run.kernels, {&down, 1});
+  run.MatMul(down);
 }
 
 }  // namespace lode::model

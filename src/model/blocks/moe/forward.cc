@@ -33,12 +33,12 @@ void SharedForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights
                                  spec.shared_width,
                                  run.rows,
                                  kernels::Epilogue::kReluSquared};
-  kernels::MatMul(run.kernels, {&up, 1});
+  run.MatMul(up);
   run.Round(w.wide, run.rows * spec.shared_width);
   const kernels::MatMulJob down = {
       &weights.shared_down,   w.wide, spec.shared_width, w.x, width, run.rows,
       kernels::Epilogue::kAdd};
-  kernels::MatMul(run.kernels, {&down, 1});
+  run.MatMul(down);
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
 
   // The router's inputs are never rounded.
   const kernels::MatMulJob route = {&weights.router, w.u, width, w.router, spec.experts, run.rows};
-  kernels::MatMul(run.kernels, {&route, 1});
+  run.MatMul(route);
   kernels::RouteTopK(run.kernels, w.router, weights.bias.data(), run.rows, spec.experts, spec.top_k,
                      spec.normalize, static_cast<float>(spec.scale), w.expert_ids, w.slot_weights);
   run.Round(w.u, run.rows * width);
@@ -57,7 +57,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
   const float* source = w.u;
   if (spec.latent > 0) {
     const kernels::MatMulJob down = {&weights.latent_down, w.u, width, w.latent, input, run.rows};
-    kernels::MatMul(run.kernels, {&down, 1});
+    run.MatMul(down);
     run.Round(w.latent, run.rows * input);
     source = w.latent;
   }
@@ -78,7 +78,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
                     w.expert_mid + begin[at] * spec.width, spec.width, count,
                     kernels::Epilogue::kReluSquared});
   }
-  kernels::MatMul(run.kernels, jobs);
+  run.MatMul(jobs);
   run.Round(w.expert_mid, slots * spec.width);
   jobs.clear();
   for (int64_t e = 0; e < spec.experts; ++e) {
@@ -88,7 +88,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
     jobs.push_back({&weights.down[at], w.expert_mid + begin[at] * spec.width, spec.width,
                     w.expert_out + begin[at] * input, input, count});
   }
-  kernels::MatMul(run.kernels, jobs);
+  run.MatMul(jobs);
 
   if (spec.latent > 0) {
     kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
@@ -96,7 +96,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
     run.Round(w.latent, run.rows * input);
     const kernels::MatMulJob up = {&weights.latent_up,     w.latent, input, w.x, width, run.rows,
                                    kernels::Epilogue::kAdd};
-    kernels::MatMul(run.kernels, {&up, 1});
+    run.MatMul(up);
   } else {
     kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
                             spec.top_k, width, w.latent, width);
