@@ -23,12 +23,16 @@ namespace lode::kernels {
 // Life: longer than any call. Threads: one call at a time.
 class Context {
  public:
-  // `scratch_floats`: the most that any operation to come asks for (the ...ScratchFloats below).
-  Context(ThreadPool* pool, int64_t scratch_floats);
+  // `scratch_floats`: the most that any operation to come asks for (the ...ScratchFloats below);
+  // `activation_bytes`: the same of ...ActivationBytes, shared by all threads.
+  Context(ThreadPool* pool, int64_t scratch_floats, int64_t activation_bytes = 0);
   ThreadPool& pool() { return *pool_; }
+  // Inputs of products in the form that weights want; 64-byte aligned.
+  std::byte* activations() { return reinterpret_cast<std::byte*>(activations_.get()); }
+  int64_t activation_bytes() const { return activation_bytes_; }
   // 64-byte aligned, one for each thread of the pool.
   float* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].get(); }
-  static uint64_t ScratchBytes(int threads, int64_t scratch_floats);
+  static uint64_t ScratchBytes(int threads, int64_t scratch_floats, int64_t activation_bytes = 0);
 
  private:
   struct Free {
@@ -36,6 +40,8 @@ class Context {
   };
   ThreadPool* pool_;
   std::vector<std::unique_ptr<float, Free>> scratch_;
+  std::unique_ptr<float, Free> activations_;
+  int64_t activation_bytes_;
 };
 
 // --- Matrix products ---------------------------------------------------------------------------------
@@ -46,9 +52,25 @@ enum class Epilogue : uint8_t {
   kAdd,          // y = y + sum
 };
 
-// y[t, r] = epilogue(scale * sum over k ascending, from 0, in one f32 accumulator, each step one fused
-//           multiply-add of (f32(w[r, k]), x[t, k]))
+// How a product is computed.
+enum class Precision : uint8_t {
+  kF32,         // weights decoded to f32, inputs as they are: the reference
+  kNative,      // in the form of the weight's type, below
+  kNativeWide,  // the same with inputs of twice the precision, at twice the arithmetic: where memory
+                // limits anyway and errors meet the answer directly (the output head)
+};
+
+// y[t, r] = epilogue(scale * sum)
 //   x [T, cols] f32 with stride x_stride, y [T, rows] f32 with stride y_stride
+// kF32, and types without a packed form (kernels/panel.h): sum over k ascending, from 0, in one f32
+//   accumulator, each step one fused multiply-add of (f32(w[r, k]), x[t, k]).
+// kNative, quantized types: x is rounded, for every 32 columns, to s * q with s = max|x| / 127 and whole
+//   q; a block's products of codes and q are summed exactly, and
+//     sum = fma(f32(block sum), s_w * s, sum), then, of types with a minimum, fma(m_w, s * sum(q), sum)
+//   in ascending blocks (of 16 columns where the type scales 16). kNativeWide: q has 16 bits.
+// kNative, BF16 and FP8: x is rounded to bfloat16 (kNativeWide: and what is left, to a second one);
+//   for each pair of columns ascending, fma(odd, odd, sum), then fma(even, even, sum); with the second
+//   bfloat16 of the pair after the first. Subnormal inputs and results may count as zero.
 // Source: docs/ARCHITECTURE.md, "orders of summation"; oracle ref/matmul.cc, bit for bit.
 struct MatMulJob {
   const Weight* weight;
@@ -58,10 +80,13 @@ struct MatMulJob {
   int64_t y_stride;
   int64_t rows;  // T
   Epilogue epilogue = Epilogue::kStore;
+  Precision precision = Precision::kF32;
 };
 
 // Scratch of a thread for products of up to `rows` rows.
 int64_t MatMulScratchFloats(int64_t rows);
+// Of one input that products share; inputs of one call add up.
+int64_t MatMulActivationBytes(int64_t rows, int64_t cols, Precision precision);
 
 // All jobs in one parallel region; they must not write to one another's inputs or outputs.
 void MatMul(Context& context, std::span<const MatMulJob> jobs);
@@ -137,21 +162,25 @@ void SelectiveScan(Context& context, const ScanShape& shape,
 constexpr int64_t kPageTokens = 128;        // tokens in a page of keys and values, and in a tile
 constexpr int64_t kSpanTokens = 2048;       // tiles are merged inside spans, then spans
 constexpr int64_t kKeyPanel = 32;           // keys that lie side by side in a page
+constexpr int64_t kAttentionHeadDimMax = 4096;
 
-enum class KvType : uint8_t { kF32, kBF16 };
-inline int64_t KvBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+// kF32 is the reference. kBF16 rounds queries, keys, values and probabilities to bfloat16. kInt8 takes
+// half of BF16's memory: each key and value has one scale, max / 127, and queries and probabilities are
+// 8-bit integers, too.
+enum class KvType : uint8_t { kF32, kBF16, kInt8 };
 
-// A page holds, for one layer, K as [kv head][128 / 32 panels][Pp][32 keys] and then V as
-// [kv head][128 keys][Pp], Pp = head_dim rounded up to 16.
+// A page holds, for one layer, with P the head_dim rounded up to what the type needs:
+//   kF32   K as [kv head][4 panels][P][32 keys], then V as [kv head][128 keys][P]; P to 16
+//   kBF16  [kv head] of K [4 panels][P / 2][32 keys][2], V [P / 32][64 key pairs][32][2]
+//   kInt8  [kv head] of K + 128 [4 panels][P / 4][32 keys][4], V [P / 32][32 fours of keys][32][4],
+//          f32 scales of K [128] and of V [128]
+// P of K is rounded up to 2 or 4, of V to 32. A page need not be cleared: what lies behind the
+// last row that was appended is never part of a result.
 struct AttentionShape {
   int64_t heads, kv_heads, head_dim;
   KvType kv_type;
-  // Probabilities and queries are rounded to bfloat16 before their products.
-  bool round_to_bf16;
 };
-inline int64_t KvPageBytes(const AttentionShape& s) {
-  return 2 * kPageTokens * s.kv_heads * PaddedHeadDim(s.head_dim) * KvBytes(s.kv_type);
-}
+int64_t KvPageBytes(const AttentionShape& shape);
 
 int64_t AttentionScratchFloats(const AttentionShape& shape);
 
@@ -164,11 +193,22 @@ struct AttentionSequence {
 
 // Appends the rows' keys and values to the pages, then
 //   out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V   over keys 0..position of t
-// in tiles of 128 keys ascending: scores with d ascending (fused, from 0); m = max; p = exp(s - m);
-// l = 16-lane sum; O = sum over keys ascending, fused, of p * v; then per tile
+// in tiles of 128 keys ascending: scores s; m = max; p = exp(s - m); l = 16-lane sum of p;
+// O = sum over keys of p * v; then per tile
 //   m' = max(m, m_t), a = exp(m - m'), b = exp(m_t - m'), O = fma(O, a, O_t * b), l = fma(l, a, l_t * b)
-// first inside each span of 2048 keys, then span by span. out = O / l.
+// first inside each span of 2048 keys, then span by span. out = O / l. By type:
+//   kF32   sums over d and over keys ascending, fused, from 0
+//   kBF16  the same in pairs, of each the odd number first: sum = fma(a1, b1, sum), then (a0, b0), the
+//          order of the processors' dot product. s is multiplied by log2(e) / sqrt(P), and exp is
+//          2^(s - m), 0 below 2^-126. Subnormals: rounded to 0 on the way in; where a sum itself is
+//          subnormal (below 1e-38), dot products flush it and fused multiply-adds do not.
+//   kInt8  sums are exact integers; s is their product with (scale of q * log2(e) / sqrt(P)) * scale of
+//          the key. p times the value's scale is rounded to 0..255 of the lane's largest in the tile.
+//          Error at a context of 2048, normal q, k and v, scores of deviation 2: KvErrorInt8 in
+//          cases/attention_test.cc holds it under 3 % of the output's norm; BF16's is under 0.5 %.
+// Keys and values must be finite; those of later rows in the same call, too.
 //   q [T, H*P], k and v [T, K*P], out [T, H*P]
+// Threads: lanes (rows x heads) and spans of any sequence go to any thread.
 // Source: Dao et al. 2022 (online softmax); oracle ref/attention.cc.
 void Attention(Context& context, const AttentionShape& shape,
                std::span<const AttentionSequence> sequences, const float* q, int64_t q_stride,

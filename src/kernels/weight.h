@@ -23,8 +23,11 @@ struct Weight {
   float scale = 1.0f;
   // Instead of `scale`, one factor per row, when not null (FP8 with a scale per channel).
   const float* row_scales = nullptr;
+  // The same numbers as panels (kernels/panel.h), 64-byte aligned; nullptr: not packed (yet). Kernels
+  // give the same bits either way. When it is set, `data` need not be readable.
+  const std::byte* packed = nullptr;
 
-  bool empty() const { return data == nullptr; }
+  bool empty() const { return rows == 0; }
 };
 
 // Decodes columns [begin, begin + count) of one row to f32, without scale and row_scales. `begin` and

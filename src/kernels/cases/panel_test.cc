@@ -1,0 +1,232 @@
+// Packed panels: every type and instruction set against the oracle, bit for bit; packed, unpacked, alone,
+// together and on any number of threads the same bits.
+#include <gtest/gtest.h>
+
+#include "kernels/cases/support.h"
+#include "kernels/panel.h"
+#include "kernels/ref/ref.h"
+#include "tensor/blocks.h"
+
+namespace lode::kernels {
+namespace {
+
+using cases::OnEveryIsa;
+using cases::Random;
+using cases::SameBits;
+using tensor::DType;
+
+constexpr DType kPacked[] = {DType::kBF16,  DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                             DType::kQ5_0,  DType::kQ5_1,   DType::kQ4K,  DType::kQ5K,  DType::kQ6K,
+                             DType::kIQ4NL, DType::kIQ4XS,  DType::kMXFP4, DType::kNVFP4};
+
+// A weight with its bytes, and packed on demand.
+struct Case {
+  std::vector<std::byte> bytes, packed;
+  std::vector<uint8_t> scales;
+  Weight weight;
+
+  void Pack() {
+    const PanelFormat format = PanelFormatOf(weight);
+    packed.resize(static_cast<size_t>(PackedBytes(weight)) + 64);
+    auto* base = reinterpret_cast<std::byte*>(
+        (reinterpret_cast<uintptr_t>(packed.data()) + 63) / 64 * 64);
+    const int64_t records = RecordsOf(weight.cols);
+    for (int64_t panel = 0; panel < PanelsOf(weight.rows); ++panel) {
+      PackRecords(weight, format, panel, 0, records, base + panel * RecordsBytes(format, records));
+    }
+    weight.packed = base;
+  }
+};
+
+// Random codes; scales that are finite and of one size.
+Case MakeCase(DType dtype, int64_t rows, int64_t cols, uint32_t seed) {
+  const tensor::DTypeInfo& info = tensor::Info(dtype);
+  Case c;
+  c.weight.dtype = dtype;
+  c.weight.rows = rows;
+  c.weight.cols = cols;
+  c.weight.row_bytes = (cols + info.block_elements - 1) / info.block_elements * info.block_bytes;
+  c.bytes.resize(static_cast<size_t>(rows * c.weight.row_bytes));
+  std::mt19937 generator(seed);
+  for (std::byte& b : c.bytes) b = static_cast<std::byte>(generator());
+  const auto half = [&](std::byte* at) {  // 2^-8 to 2^-4, either sign
+    const auto bits = static_cast<uint16_t>((generator() & 0x83FF) | (7 + generator() % 4) << 10);
+    std::memcpy(at, &bits, 2);
+  };
+  if (dtype == DType::kBF16) {
+    for (size_t i = 0; i < c.bytes.size(); i += 2) {
+      const uint16_t bits = tensor::FloatToBf16(Random(1, generator())[0]);
+      std::memcpy(&c.bytes[i], &bits, 2);
+    }
+  }
+  for (size_t at = 0; at < c.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
+    std::byte* p = &c.bytes[at];
+    switch (dtype) {
+      case DType::kF8E4M3: *p &= std::byte{0xBF}; break;
+      case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4K: case DType::kQ5K: half(p + 2); [[fallthrough]];
+      case DType::kQ4_0: case DType::kQ5_0: case DType::kQ8_0: case DType::kIQ4NL: case DType::kIQ4XS: half(p); break;
+      case DType::kQ6K: half(p + 208); break;
+      case DType::kMXFP4: *p = static_cast<std::byte>(118 + generator() % 8); break;
+      case DType::kNVFP4: for (int i = 0; i < 4; ++i) p[i] = static_cast<std::byte>(generator() % 0x7F); break;
+      default: break;
+    }
+  }
+  c.weight.data = c.bytes.data();
+  return c;
+}
+
+std::vector<float> Product(const Weight& weight, const std::vector<float>& x, int64_t tokens,
+                           Precision precision, int threads) {
+  ThreadPool pool(threads);
+  Context context(&pool, MatMulScratchFloats(tokens),
+                  MatMulActivationBytes(tokens, weight.cols, precision));
+  std::vector<float> y(static_cast<size_t>(tokens * weight.rows), NAN);
+  MatMulJob job = {&weight, x.data(), weight.cols, y.data(), weight.rows, tokens};
+  job.precision = precision;
+  MatMul(context, {&job, 1});
+  return y;
+}
+
+std::vector<float> Expected(const Weight& weight, const std::vector<float>& x, int64_t tokens,
+                            Precision precision) {
+  std::vector<float> y(static_cast<size_t>(tokens * weight.rows));
+  MatMulJob job = {&weight, x.data(), weight.cols, y.data(), weight.rows, tokens};
+  job.precision = precision;
+  ref::MatMul(job);
+  return y;
+}
+
+TEST(Panels, EveryTypeEqualsTheOracleBitForBitOnEveryInstructionSet) {
+  for (const DType dtype : kPacked) {
+    const int64_t block = tensor::Info(dtype).block_elements;
+    for (const auto& [rows, blocks] : {std::pair<int64_t, int64_t>{1, 1}, {33, 3}, {70, 18}}) {
+      const int64_t cols = block == 1 ? blocks * 32 - (rows == 33 ? 5 : 0) : block * blocks;
+      Case c = MakeCase(dtype, rows, cols, 7);
+      c.weight.scale = 0.75f;
+      for (const Precision precision : {Precision::kNative, Precision::kNativeWide}) {
+        for (const int64_t tokens : {int64_t{1}, int64_t{6}, int64_t{13}, int64_t{29}}) {
+          const auto x = Random(tokens * cols, 3);
+          const auto expected = Expected(c.weight, x, tokens, precision);
+          OnEveryIsa([&](Isa isa) {
+            for (const bool packed : {false, true}) {
+              c.weight.packed = nullptr;
+              if (packed) c.Pack();
+              const auto y = Product(c.weight, x, tokens, precision, packed ? 2 : 1);
+              EXPECT_TRUE(SameBits(expected, y))
+                  << tensor::Name(dtype) << " " << rows << "x" << cols << " tokens " << tokens
+                  << " on " << Name(isa) << (packed ? " packed" : "")
+                  << (precision == Precision::kNativeWide ? " wide" : "");
+            }
+          });
+        }
+      }
+    }
+  }
+}
+
+TEST(Panels, TheNativeProductIsNearTheExactOneAndTheWideOneNearer) {
+  for (const DType dtype : kPacked) {
+    const int64_t cols = 1024, rows = 64, tokens = 4;
+    const Case c = MakeCase(dtype, rows, cols, 5);
+    const auto x = Random(tokens * cols, 6);
+    const auto exact = Expected(c.weight, x, tokens, Precision::kF32);
+    double norm = 0.0, native = 0.0, wide = 0.0;
+    const auto a = Product(c.weight, x, tokens, Precision::kNative, 1);
+    const auto b = Product(c.weight, x, tokens, Precision::kNativeWide, 1);
+    for (size_t i = 0; i < exact.size(); ++i) {
+      norm += double{exact[i]} * exact[i];
+      native += std::pow(double{a[i]} - exact[i], 2);
+      wide += std::pow(double{b[i]} - exact[i], 2);
+    }
+    // Rounding to 1/127 of the largest of 32 normal numbers (about 2.1 sigma); to 8 bits of mantissa.
+    EXPECT_LT(std::sqrt(native / norm), 0.008) << tensor::Name(dtype);
+    EXPECT_LT(std::sqrt(wide / norm), 5e-5) << tensor::Name(dtype);
+  }
+}
+
+TEST(Panels, ATokensBitsDoNotDependOnItsCompany) {
+  for (const DType dtype : {DType::kQ4_0, DType::kQ6K, DType::kBF16, DType::kNVFP4}) {
+    const int64_t rows = 96, cols = 512, tokens = 64;
+    Case c = MakeCase(dtype, rows, cols, 1);
+    c.Pack();
+    const auto x = Random(tokens * cols, 5);
+    OnEveryIsa([&](Isa isa) {
+      const auto all = Product(c.weight, x, tokens, Precision::kNative, 3);
+      for (const int64_t chunk : {1, 3, 7, 24}) {
+        std::vector<float> y;
+        for (int64_t t = 0; t < tokens; t += chunk) {
+          const int64_t count = std::min<int64_t>(chunk, tokens - t);
+          const std::vector<float> part(x.begin() + t * cols, x.begin() + (t + count) * cols);
+          const auto one = Product(c.weight, part, count, Precision::kNative, 1);
+          y.insert(y.end(), one.begin(), one.end());
+        }
+        EXPECT_TRUE(SameBits(all, y)) << tensor::Name(dtype) << " " << chunk << " " << Name(isa);
+      }
+    });
+  }
+}
+
+TEST(Panels, ModelOptsNvfp4WithAnOddNumberOfSixteens) {
+  const int64_t rows = 34, cols = 48 + 64, tokens = 7;
+  std::mt19937 generator(11);
+  Case c;
+  c.bytes.resize(static_cast<size_t>(rows * cols / 2));
+  c.scales.resize(static_cast<size_t>(rows * cols / 16));
+  for (std::byte& b : c.bytes) b = static_cast<std::byte>(generator());
+  for (uint8_t& s : c.scales) s = static_cast<uint8_t>(generator() % 0x7F);
+  c.weight.dtype = DType::kU8;
+  c.weight.rows = rows;
+  c.weight.cols = cols;
+  c.weight.data = c.bytes.data();
+  c.weight.row_bytes = cols / 2;
+  c.weight.block_scales = c.scales.data();
+  c.weight.scale = 0.01f;
+  const auto x = Random(tokens * cols, 2);
+  const auto expected = Expected(c.weight, x, tokens, Precision::kNative);
+  OnEveryIsa([&](Isa isa) {
+    c.weight.packed = nullptr;
+    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected)) << Name(isa);
+    c.Pack();
+    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected)) << Name(isa);
+  });
+}
+
+TEST(Panels, JobsThatShareInputsAndTypesThatHaveNoPanelsGoTogether) {
+  Case a = MakeCase(DType::kQ8_0, 40, 64, 1), b = MakeCase(DType::kQ4_0, 96, 64, 2);
+  Case f = MakeCase(DType::kF32, 33, 64, 3), h = MakeCase(DType::kBF16, 31, 64, 4);
+  const auto numbers = Random(33 * 64, 9);
+  std::memcpy(f.bytes.data(), numbers.data(), f.bytes.size());
+  const auto scales = Random(96, 9);
+  b.weight.row_scales = scales.data();
+  const auto x = Random(5 * 64, 4);
+  const Case* cases[] = {&a, &b, &f, &h};
+  std::vector<std::vector<float>> got, want;
+  std::vector<MatMulJob> jobs;
+  for (const Case* c : cases) {
+    got.emplace_back(static_cast<size_t>(5 * c->weight.rows), 1.0f);
+    want.push_back(got.back());
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    const Weight& w = cases[i]->weight;
+    MatMulJob job = {&w, x.data(), 64, got[i].data(), w.rows, 5, Epilogue::kAdd};
+    job.precision = Precision::kNative;
+    jobs.push_back(job);
+    job.y = want[i].data();
+    ref::MatMul(job);
+  }
+  ThreadPool pool(3);
+  Context context(&pool, MatMulScratchFloats(5), 2 * MatMulActivationBytes(5, 64, Precision::kNative));
+  MatMul(context, jobs);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(SameBits(got[i], want[i])) << i;
+}
+
+TEST(Panels, ABrokenInputPoisonsItsTokenAndNoOther) {
+  Case c = MakeCase(DType::kQ4_0, 32, 64, 1);
+  auto x = Random(3 * 64, 4);
+  x[64 + 5] = INFINITY;
+  const auto y = Product(c.weight, x, 3, Precision::kNative, 1);
+  for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i / 32 == 1) << i;
+}
+
+}  // namespace
+}  // namespace lode::kernels

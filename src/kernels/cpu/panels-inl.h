@@ -1,0 +1,248 @@
+// The tiles of panels.h, written over the few vector operations that an instruction set defines before
+// it includes this file, inside a namespace of its own and under its compile attributes:
+//   kRows      f32 lanes of a vector: rows at once
+//   kVectors   vectors of rows that a tile holds together
+//   VF, VI     vectors of kRows floats, int32
+//   LoadF StoreF SetF MulF FmaF CvtF(VI) SetI ShiftLeftI<n> SubI AddI
+//   LoadHalves(p)        kRows f16 -> VF
+//   LoadBytesI(p)        kRows u8 -> VI;  LoadSignedI(p)  kRows i8 -> VI
+//   BitCastF(VI)
+//   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of four
+//   SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
+//   kPairVectors, WidePair, LoadPair, SetPair, DotPair for BF16
+// No include guard: it is meant to be included more than once.
+
+// The scales of a record as two vectors per row vector, the second one for the second 16 columns.
+template <ScaleKind K>
+LODE_INLINE VF WeightScale(const uint8_t* scales, const uint8_t* header, int64_t row, int half) {
+  if constexpr (K == ScaleKind::kF16 || K == ScaleKind::kF16Min) {
+    return LoadHalves(scales + 2 * row);
+  } else if constexpr (K == ScaleKind::kE8M0) {
+    // 2^(code - 128); codes 0 and 1 give subnormal numbers.
+    const VI code = LoadBytesI(scales + row);
+    const VI bits = MaxI(ShiftLeftI<23>(code), SetI(0x00400000));
+    return MulF(BitCastF(bits), SetF(0.5f));
+  } else if constexpr (K == ScaleKind::kUE4M3Pair) {
+    // Half of the scale, for the codes are doubled. The sign bit moves to the front.
+    const VI code = LoadBytesI(scales + 32 * half + row);
+    const VI low = AndI(code, SetI(0x7F));
+    const VI bits = OrI(ShiftLeftI<20>(low), ShiftLeftI<24>(SubI(code, low)));
+    return MulF(BitCastF(bits), SetF(0x1p119f));
+  } else if constexpr (K == ScaleKind::kSuperMin) {
+    return MulF(LoadHalves(header + 2 * row), CvtF(LoadBytesI(scales + row)));
+  } else {
+    return MulF(LoadHalves(header + 2 * row), CvtF(LoadSignedI(scales + 32 * half + row)));
+  }
+}
+
+// What is added to every value of a row in a record, not yet times the activations' sum.
+template <ScaleKind K>
+LODE_INLINE VF WeightMinimum(const uint8_t* scales, const uint8_t* header, int64_t row) {
+  if constexpr (K == ScaleKind::kF16Min) {
+    return LoadHalves(scales + 64 + 2 * row);
+  } else {
+    const VF minimum = MulF(LoadHalves(header + 64 + 2 * row), CvtF(LoadBytesI(scales + 32 + row)));
+    return SubF(SetF(0.0f), minimum);
+  }
+}
+
+template <PanelFormat F, int M, bool Wide>
+LODE_TILE void IntTile(const IntTileJob& job) {
+  constexpr PanelTraits kT = TraitsOf(F);
+  constexpr bool kPair = kT.scales == ScaleKind::kUE4M3Pair || kT.scales == ScaleKind::kSuperPair;
+  constexpr bool kMin = kT.scales == ScaleKind::kF16Min || kT.scales == ScaleKind::kSuperMin;
+  constexpr int64_t kHeader = HeaderBytes(kT.scales);
+  constexpr int kGroups = kPair ? 4 : 8;
+  constexpr int64_t kGroupRows = kRows * kVectors;
+  constexpr int kShift = SignedDots(F) ? -1 : kT.offset_shift;
+  for (int64_t row0 = 0; row0 < kPanelRows; row0 += kGroupRows) {
+    const uint8_t* w = job.weights;
+    const uint8_t* a = job.activations;
+    const uint8_t* prefetch = job.prefetch;
+    const uint8_t* header = w;
+    VF f[M][kVectors];
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      LODE_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        f[m][v] = job.first ? SetF(0.0f) : LoadF(job.c + m * kPanelRows + row0 + v * kRows);
+      }
+    }
+    for (int64_t b = 0; b < job.records; ++b) {
+      if (row0 == 0) {
+        for (int64_t i = 0; i < job.lines; ++i) {
+          __builtin_prefetch(prefetch);
+          prefetch += 64;
+        }
+      }
+      if constexpr (kHeader > 0) {
+        if (b % kSuperRecords == 0) {
+          header = w;
+          w += kHeader;
+        }
+      }
+      const uint8_t* scales = w + CodeBytes(kT.bits);
+      const auto* q = reinterpret_cast<const int8_t*>(a);
+      const auto* s = reinterpret_cast<const float*>(a + M * (Wide ? 64 : 32));
+      const auto* n = reinterpret_cast<const int32_t*>(s + M);
+      LODE_UNROLL
+      for (int half = 0; half < (kPair ? 2 : 1); ++half) {
+        VI c[M][kVectors];
+        LODE_UNROLL
+        for (int m = 0; m < M; ++m) {
+          LODE_UNROLL
+          for (int v = 0; v < kVectors; ++v) c[m][v] = SetI(0);
+        }
+        if constexpr (Wide) {
+          Dots<F, kGroups, M>(w, half * kGroups, row0, q, c);
+          LODE_UNROLL
+          for (int m = 0; m < M; ++m) {
+            LODE_UNROLL
+            for (int v = 0; v < kVectors; ++v) c[m][v] = SubI(ShiftLeftI<8>(c[m][v]), c[m][v]);
+          }
+        }
+        if constexpr (kShift >= 0) {
+          LODE_UNROLL
+          for (int m = 0; m < M; ++m) {
+            const int32_t sum = !kPair ? n[m] : half == 0 ? n[M + m] : n[m] - n[M + m];
+            const VI offset = SetI(static_cast<int32_t>(static_cast<uint32_t>(sum) << kShift));
+            LODE_UNROLL
+            for (int v = 0; v < kVectors; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
+          }
+        }
+        Dots<F, kGroups, M>(w, half * kGroups, row0, q + (Wide ? M * 32 : 0), c);
+        LODE_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          const VF scale = WeightScale<kT.scales>(scales, header, row0 + v * kRows, half);
+          LODE_UNROLL
+          for (int m = 0; m < M; ++m) {
+            f[m][v] = FmaF(CvtF(c[m][v]), MulF(scale, SetF(s[m])), f[m][v]);
+          }
+        }
+      }
+      if constexpr (kMin) {
+        const auto* sums = s + 3 * M;
+        LODE_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          const VF minimum = WeightMinimum<kT.scales>(scales, header, row0 + v * kRows);
+          LODE_UNROLL
+          for (int m = 0; m < M; ++m) f[m][v] = FmaF(minimum, SetF(sums[m]), f[m][v]);
+        }
+      }
+      w += RecordBytes(F);
+      a += M * IntBlockBytes(Wide);
+    }
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      LODE_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        StoreF(f[m][v], job.c + m * kPanelRows + row0 + v * kRows);
+      }
+    }
+  }
+}
+
+// acc += the pair of columns: the odd one first, then the even one (what the BF16 dot product does).
+template <int M, bool Wide>
+LODE_TILE void BF16TileOf(const BF16TileJob& job) {
+  for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kPairVectors) {
+    VF f[M][kPairVectors];
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      LODE_UNROLL
+      for (int v = 0; v < kPairVectors; ++v) {
+        f[m][v] = job.first ? SetF(0.0f) : LoadF(job.c + m * kPanelRows + row0 + v * kRows);
+      }
+    }
+    const uint8_t* w = job.weights + row0 * 4;
+    const uint8_t* prefetch = job.prefetch;
+    for (int64_t k = 0; k < job.pairs; ++k) {
+      if (row0 == 0 && k % 8 == 0) {
+        for (int64_t i = 0; i < job.lines; ++i) {
+          __builtin_prefetch(prefetch);
+          prefetch += 64;
+        }
+      }
+      WidePair pair[kPairVectors];
+      LODE_UNROLL
+      for (int v = 0; v < kPairVectors; ++v) pair[v] = LoadPair(w + v * kRows * 4);
+      LODE_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const uint16_t* x = job.activations + m * job.stride + 2 * k;
+        const WidePair high = SetPair(x);
+        LODE_UNROLL
+        for (int v = 0; v < kPairVectors; ++v) f[m][v] = DotPair(pair[v], high, f[m][v]);
+        if constexpr (Wide) {
+          const WidePair low = SetPair(x + job.low_offset);
+          LODE_UNROLL
+          for (int v = 0; v < kPairVectors; ++v) f[m][v] = DotPair(pair[v], low, f[m][v]);
+        }
+      }
+      w += kPanelRows * 4;
+    }
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      LODE_UNROLL
+      for (int v = 0; v < kPairVectors; ++v) {
+        StoreF(f[m][v], job.c + m * kPanelRows + row0 + v * kRows);
+      }
+    }
+  }
+}
+
+template <int M>
+LODE_TILE void BF16Tile(const BF16TileJob& job) {
+  if (job.low_offset != 0) {
+    BF16TileOf<M, true>(job);
+  } else {
+    BF16TileOf<M, false>(job);
+  }
+}
+
+// Bits moved to f32's places times 2^120, then the upper half: exact, for E4M3 has three bits of
+// mantissa. The loop is one that compilers turn into vectors.
+LODE_TILE void WidenF8(const uint8_t* codes, int64_t count, uint16_t* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t code = codes[i];
+    const uint32_t magnitude = code & 0x7Fu;
+    const float value = __builtin_bit_cast(float, magnitude << 20) * 0x1p120f;
+    const uint32_t bits = __builtin_bit_cast(uint32_t, value) | (code & 0x80u) << 24;
+    out[i] = static_cast<uint16_t>(magnitude == 0x7Fu ? 0x7FC0u : bits >> 16);
+  }
+}
+
+template <PanelFormat F, bool Wide>
+constexpr void FillTiles(IntTileFn* tiles) {
+  tiles[0] = IntTile<F, 1, Wide>;
+  tiles[1] = IntTile<F, 2, Wide>;
+  tiles[2] = IntTile<F, 3, Wide>;
+  tiles[3] = IntTile<F, 4, Wide>;
+  tiles[4] = IntTile<F, 5, Wide>;
+  tiles[5] = IntTile<F, 6, Wide>;
+}
+
+template <int I = 0>
+constexpr void FillFormats(PanelKernels* kernels) {
+  if constexpr (I < kPanelFormats - 3) {
+    constexpr auto kFormat = static_cast<PanelFormat>(static_cast<int>(PanelFormat::kQ8_0) + I);
+    FillTiles<kFormat, false>(kernels->integer[I][0]);
+    FillTiles<kFormat, true>(kernels->integer[I][1]);
+    FillFormats<I + 1>(kernels);
+  }
+}
+
+template <int M = 1>
+constexpr void FillBF16(PanelKernels* kernels) {
+  if constexpr (M <= kBF16Tile) {
+    kernels->bf16[M - 1] = BF16Tile<M>;
+    FillBF16<M + 1>(kernels);
+  }
+}
+
+constexpr PanelKernels MakeKernels() {
+  PanelKernels kernels = {};
+  FillFormats(&kernels);
+  FillBF16(&kernels);
+  kernels.widen_f8 = WidenF8;
+  return kernels;
+}
