@@ -1,11 +1,11 @@
 // What a region of work costs beside its work, alone and with foreign processes on every core: the
-// thread pool of base, bound and free, beside the two ways that it was chosen over (spin always; sleep
-// after every region; both with the work cut once per thread).
+// thread pool of base, bound and free, beside the two ways that it was chosen over (spin always;
+// sleep after every region; both with the work cut once per thread).
 //
 //   thread_pool_bench [REGIONS [THREADS]]       400 regions, as many threads as cores
 //
-// Each line: milliseconds for all regions: best, median and worst of repetitions that take turns. "The
-// work alone" is one thread's share without any waiting, with as many foreign processes about.
+// Each line: milliseconds for all regions: best, median and worst of repetitions that take turns.
+// "The work alone" is one thread's share without any waiting, with as many foreign processes about.
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -124,7 +124,8 @@ void Compare(int regions, int threads, int foreign, double microseconds, double 
                     }});
   }
   for (const Pin pin : {Pin::kAuto, Pin::kOff}) {
-    const std::string name = std::string("the pool, bound: ") + Name(ThreadPool(threads, pin).pinning());
+    const std::string name =
+        std::string("the pool, bound: ") + Name(ThreadPool(threads, pin).pinning());
     ways.push_back({name, [=] {
                       ThreadPool pool(threads, pin);
                       const std::function<void(int64_t, int)> body = [&](int64_t, int) {
@@ -134,7 +135,8 @@ void Compare(int regions, int threads, int foreign, double microseconds, double 
                     }});
   }
   const auto start = Clock::now();
-  for (int i = 0; i < 25 && (i < 5 || Seconds(start) < 6.0); ++i) {  // in turn, so that what else the machine does meets all alike
+  for (int i = 0; i < 25 && (i < 5 || Seconds(start) < 6.0);
+       ++i) {  // in turn, so that what else the machine does meets all alike
     for (Way& way : ways) way.times.push_back(way.run());
   }
   for (Way& way : ways) {

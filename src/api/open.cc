@@ -23,7 +23,7 @@ using formats::HfCheckpoint;
 using tensor::TensorSource;
 
 constexpr int64_t kContextDefault = 8192;  // tokens, unless the model claims less
-constexpr int64_t kRowsDefault = 256;      // rows of a step: large enough to reuse a decoded panel
+constexpr int64_t kRowsDefault = 512;      // rows of a step: experts want many tokens each
 
 Result<text::GgufVocab> VocabOf(const GgufFile& file) {
   text::GgufVocab vocab;
@@ -266,7 +266,7 @@ model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16) 
     case ActivationMode::kAuto:
       break;
   }
-  return {model::Activations::kF32,
+  return {model::Activations::kNative,
           quantized || any_bf16 ? kernels::KvType::kBF16 : kernels::KvType::kF32};
 }
 
@@ -275,6 +275,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   runtime::EngineOptions resolved;
   resolved.numerics = NumericsFor(options.activations, quantized, any_bf16);
   resolved.threads = options.threads > 0 ? options.threads : UsableCores();
+  resolved.pin = options.pin;
   resolved.sequences_max = std::max<int64_t>(1, options.agents);
   const int64_t claimed = spec.context_max > 0 ? spec.context_max : kContextDefault;
   const int64_t each =

@@ -46,15 +46,17 @@ Result<ActivationMode> ParseActivations(const std::string& name);
 
 struct RunOptions {
   int threads = 0;             // 0: the cores we may use
+  Pin pin = Pin::kAuto;        // bind them to cores where that cannot hurt
   int64_t context_tokens = 0;  // 0: DefaultContext
   int64_t agents = 1;          // sequences at once
   int64_t rows_max = 0;        // rows of a step; 0: a default
   ActivationMode activations = ActivationMode::kAuto;
 };
 
-// What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto computes with
-// f32 activations and keeps the KV cache in f32, or in bf16 when the weights themselves are no finer
-// (BF16 or quantized): then its rounding is below theirs.
+// What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto rounds the inputs
+// of a product as its weight's type is fastest with (8-bit whole numbers for quantized weights, bfloat16
+// for BF16 and FP8, none for F32) and keeps the KV cache in f32, or in bf16 when the weights themselves
+// are no finer (BF16 or quantized).
 model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16);
 
 // Everything resolved: no "auto" is left.

@@ -23,8 +23,8 @@ namespace {
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr int kPausesPerLook = 32;  // between looks at the clock
 constexpr int kChunksPerThread = 4;
-constexpr int kGroupThreadsMax = 16;   // more on one ticket would wait for its cache line
-constexpr int kWakesPerThread = 2;     // each who wakes up wakes others, so no one wakes all
+constexpr int kGroupThreadsMax = 16;        // more on one ticket would wait for its cache line
+constexpr int kWakesPerThread = 2;          // each who wakes up wakes others, so no one wakes all
 constexpr uint32_t kResetEvery = 1u << 30;  // generations, far below the wrap of their difference
 
 inline void Pause() {
@@ -167,10 +167,9 @@ void ThreadPool::MakeGroups(const std::vector<Cpu>& placed) {
   const bool by_cache = pinning_ == Pinning::kCore;
   std::vector<int> firsts;
   for (size_t i = 0; i < placed.size(); ++i) {
-    const bool new_group =
-        i == 0 || placed[i].node != placed[i - 1].node ||
-        (by_cache && placed[i].cache != placed[i - 1].cache) ||
-        static_cast<int>(i) - firsts.back() >= kGroupThreadsMax;
+    const bool new_group = i == 0 || placed[i].node != placed[i - 1].node ||
+                           (by_cache && placed[i].cache != placed[i - 1].cache) ||
+                           static_cast<int>(i) - firsts.back() >= kGroupThreadsMax;
     if (new_group) firsts.push_back(static_cast<int>(i));
     members_[i].group = firsts.size() - 1;
   }
@@ -281,8 +280,9 @@ void ThreadPool::Run(int64_t chunks, const std::function<void(int64_t, int)>& bo
 void ThreadPool::ParallelFor(int64_t count, int64_t grain,
                              const std::function<void(int64_t, int64_t, int)>& body) {
   if (count <= 0) return;
-  const int64_t pieces = std::max<int64_t>(
-      1, std::min<int64_t>(int64_t{threads()} * kChunksPerThread, count / std::max<int64_t>(1, grain)));
+  const int64_t pieces =
+      std::max<int64_t>(1, std::min<int64_t>(int64_t{threads()} * kChunksPerThread,
+                                             count / std::max<int64_t>(1, grain)));
   const std::function<void(int64_t, int)> run = [&](int64_t piece, int thread) {
     body(count * piece / pieces, count * (piece + 1) / pieces, thread);
   };

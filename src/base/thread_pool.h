@@ -1,20 +1,21 @@
 // A fixed team of threads that splits one region of work at a time (design: "thread pool" in
-// docs/ARCHITECTURE.md). Work is cut into chunks which any thread claims, the caller included, so an
-// absent worker costs at most the chunk it holds. A chunk is a range of outputs: who computes it can
-// never change bits. Workers spin a little (a wake-up costs tens of microseconds), then sleep.
+// docs/ARCHITECTURE.md). Work is cut into chunks which any thread claims, the caller included, so
+// an absent worker costs at most the chunk it holds. A chunk is a range of outputs: who computes it
+// can never change bits. Workers spin a little (a wake-up costs tens of microseconds), then sleep.
 //
-// Threads that share a NUMA node and a last-level cache form a group. The groups own contiguous parts of
-// the chunks, the same fractions in every region; a thread claims from its group's part, and from the
-// others' only when that has no more. So what a node touched first tends to stay with that node.
+// Threads that share a NUMA node and a last-level cache form a group. The groups own contiguous
+// parts of the chunks, the same fractions in every region; a thread claims from its group's part,
+// and from the others' only when that has no more. So what a node touched first tends to stay with
+// that node.
 //
 // Binding to cores, when it is asked for (Pin::kAuto):
-//   * one thread per physical core, when the team covers every core that we may use, no cgroup quota is
-//     in force and no other thread of this program is bound to one of them: then the choice of cores
-//     cannot be wrong, and a foreign process costs its fair share instead of stalling every region;
+//   * one thread per physical core, when the team covers every core that we may use, no cgroup quota
+//     is in force and no other thread of this program is bound to one of them: then the choice of
+//     cores cannot be wrong, and a foreign process costs its fair share instead of stalling regions;
 //   * else, on a machine of several NUMA nodes, each thread to its node;
 //   * else not at all: the system places threads better than somebody who sees a part of them.
-// The caller is bound, too, and gets its former mask back when the pool goes. Threads that it starts
-// meanwhile inherit one core: they call UseProcessAffinity first.
+// The caller is bound, too, and gets its former mask back when the pool goes. Threads that it
+// starts meanwhile inherit one core: they call UseProcessAffinity first.
 //
 // Threads: Run is called by one thread at a time (the owner); nested calls are a bug.
 #pragma once
@@ -50,12 +51,14 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
-  // Another number of threads from now on, 1 to threads_max(), placed anew. Costs a start of threads.
+  // Another number of threads from now on, 1 to threads_max(), placed anew. Costs a start of
+  // threads.
   void SetThreads(int threads);
   int threads_max() const { return threads_max_; }
 
   Pinning pinning() const { return pinning_; }
-  // NUMA nodes that the threads are bound to, 1 when they are not; and the node of one of them, 0 up.
+  // NUMA nodes that the threads are bound to, 1 when they are not; and the node of one of them, 0
+  // up.
   int nodes() const { return nodes_; }
   int node(int thread) const { return members_[static_cast<size_t>(thread)].node; }
 
@@ -68,8 +71,9 @@ class ThreadPool {
                    const std::function<void(int64_t begin, int64_t end, int thread)>& body);
 
  private:
-  // Threads [first, last), with the next chunk of their part to claim: generation in the upper half,
-  // chunk within the part in the lower. A generation before the job's means that none was claimed.
+  // Threads [first, last), with the next chunk of their part to claim: generation in the upper
+  // half, chunk within the part in the lower. A generation before the job's means that none was
+  // claimed.
   struct alignas(64) Group {
     std::atomic<uint64_t> ticket{0};
     int first = 0, last = 0;
@@ -118,8 +122,8 @@ class ThreadPool {
   std::vector<int> owner_affinity_;  // what it was
 };
 
-// Gives the calling thread the mask the process was started with: for threads that an owner of a pool
-// starts.
+// Gives the calling thread the mask the process was started with: for threads that an owner of a
+// pool starts.
 void UseProcessAffinity();
 
 }  // namespace lode

@@ -19,7 +19,8 @@ using std::chrono::milliseconds;
 Topology Machine(int nodes, int cores) {
   Topology topology;
   for (int i = 0; i < nodes * cores; ++i) {
-    topology.cpus.push_back({.id = 40000 + i, .node = i / cores, .cache = i / cores * cores, .core = i});
+    topology.cpus.push_back(
+        {.id = 40000 + i, .node = i / cores, .cache = i / cores * cores, .core = i});
   }
   return topology;
 }

@@ -48,9 +48,10 @@ std::vector<int> Numbered(const std::string& folder, const std::string& prefix) 
   return numbers;
 }
 
-// The folders that may limit us through a controller, innermost first, the hierarchy's own last. With
-// cgroup v2 ("" as controller) that is /sys/fs/cgroup and a path below it, with v1 a hierarchy for each
-// controller. Inside a container the path may belong to the host and be missing; the rest still counts.
+// The folders that may limit us through a controller, innermost first, the hierarchy's own last.
+// With cgroup v2 ("" as controller) that is /sys/fs/cgroup and a path below it, with v1 a hierarchy
+// for each controller. Inside a container the path may belong to the host and be missing; the rest
+// still counts.
 std::vector<std::string> CgroupFolders(const std::string& root, const std::string& controller) {
   std::string path;
   std::istringstream lines(Slurp(root + "/proc/self/cgroup"));
@@ -108,7 +109,8 @@ uint64_t CachedFiles(const std::string& stat, const std::string& prefix) {
   std::istringstream lines(stat);
   for (std::string line; std::getline(lines, line);) {
     for (const char* key : {"inactive_file ", "active_file "}) {
-      if (StartsWith(line, prefix + key)) bytes += std::strtoull(&line[line.find(' ')], nullptr, 10);
+      if (StartsWith(line, prefix + key))
+        bytes += std::strtoull(&line[line.find(' ')], nullptr, 10);
     }
   }
   return bytes;
@@ -221,8 +223,8 @@ std::vector<Cpu> InOrderOfPreference(const Topology& topology, int node) {
 
 int Topology::cores() const {
   return std::max(1, static_cast<int>(std::count_if(cpus.begin(), cpus.end(), [](const Cpu& cpu) {
-    return cpu.sibling == 0;
-  })));
+                    return cpu.sibling == 0;
+                  })));
 }
 
 int Topology::nodes() const {
@@ -289,8 +291,8 @@ Topology ReadTopology(const std::string& root, const std::vector<int>& affinity)
   }
   std::map<int, int> node_of;
   for (const int node : Numbered(folder + "/node", "node")) {
-    for (const int cpu : ParseCpuList(
-             Slurp(folder + "/node/node" + std::to_string(node) + "/cpulist"))) {
+    for (const int cpu :
+         ParseCpuList(Slurp(folder + "/node/node" + std::to_string(node) + "/cpulist"))) {
       node_of[cpu] = node;
     }
   }
@@ -329,7 +331,8 @@ std::vector<Cpu> PlaceThreads(const Topology& topology, int threads) {
   std::vector<Cpu> placed;
   std::map<int, size_t> taken;
   while (static_cast<int>(placed.size()) < threads) {
-    // The next best CPU of the node with the fewest threads, but no SMT sibling while cores are free.
+    // The next best CPU of the node with the fewest threads, but no SMT sibling while cores are
+    // free.
     const Cpu* best = nullptr;
     std::pair<int, size_t> best_key;
     for (const auto& [node, cpus] : choices) {
@@ -392,7 +395,8 @@ std::string CpuModelName(const std::string& root) {
     const size_t colon = line.find(": ");
     if (colon == std::string::npos) continue;
     if (StartsWith(line, "model name")) return line.substr(colon + 2);
-    if (StartsWith(line, "CPU part") && fallback.empty()) fallback = "ARM " + line.substr(colon + 2);
+    if (StartsWith(line, "CPU part") && fallback.empty())
+      fallback = "ARM " + line.substr(colon + 2);
   }
   return fallback.empty() ? "unknown" : fallback;
 }

@@ -1,7 +1,7 @@
 // What of the machine this process may use: cores (affinity, cpuset, cgroup quota), where they sit
-// (NUMA node, last-level cache, SMT siblings), and memory.
-// Everything is read from files below `root` ("" is the machine; tests write a tree of their own).
-// Errors: none; what cannot be read is left out: without /sys every CPU is a core of its own on node 0.
+// (NUMA node, last-level cache, SMT siblings), and memory. Everything is read from files below
+// `root` ("" is the machine; tests write a tree of their own). Errors: none; what cannot be read is
+// left out: without /sys every CPU is a core of its own on node 0.
 #pragma once
 
 #include <cstdint>
@@ -43,25 +43,26 @@ const std::vector<int>& ProcessAffinity();
 int UsableCores();
 int UsableCores(const Topology& topology);
 
-// Where each of `threads` threads should run: spread evenly over NUMA nodes (every node brings its own
-// memory bandwidth), inside a node over last-level caches, a core each before any SMT sibling. Threads
-// that follow one another sit on the same node and cache, so that contiguous ranges of work do, too.
-// Empty when there are fewer CPUs than threads.
+// Where each of `threads` threads should run: spread evenly over NUMA nodes (every node brings its
+// own memory bandwidth), inside a node over last-level caches, a core each before any SMT sibling.
+// Threads that follow one another sit on the same node and cache, so that contiguous ranges of work
+// do, too. Empty when there are fewer CPUs than threads.
 std::vector<Cpu> PlaceThreads(const Topology& topology, int threads);
 
-// Physical cores (Cpu::core) that some thread of this program, in this process or another one, is bound
-// to. `root` has proc/self/comm, proc/PID/comm and proc/PID/task/TID/status.
+// Physical cores (Cpu::core) that some thread of this program, in this process or another one, is
+// bound to. `root` has proc/self/comm, proc/PID/comm and proc/PID/task/TID/status.
 std::vector<int> BoundCores(const std::string& root, const Topology& topology);
 
-// Bytes that can still be taken: the smaller of the system's available memory and the cgroup's rest.
+// Bytes that can still be taken: the smaller of the system's available memory and the cgroup's
+// rest.
 uint64_t AvailableMemoryBytes(const std::string& root = "");
 // Physical memory, or the cgroup's limit where that is smaller.
 uint64_t TotalMemoryBytes(const std::string& root = "");
 // "AMD EPYC 9R14", or "unknown".
 std::string CpuModelName(const std::string& root = "");
 
-// The parts, for tests.
-// cgroup v2's "cpu.max" ("200000 100000" -> 2, "150000 100000" -> 1.5, "max 100000" -> 0 = no limit).
+// The parts, for tests. cgroup v2's "cpu.max" ("200000 100000" -> 2, "150000 100000" -> 1.5, "max
+// 100000" -> 0 = no limit).
 double CoresOfCpuMax(const std::string& content);
 // "0-2,8" -> 0 1 2 8. Stops at nonsense; at most 65536 CPUs.
 std::vector<int> ParseCpuList(const std::string& text);

@@ -121,7 +121,8 @@ TEST(Topology, UnderstandsCgroupsOfVersionOne) {
   machine.Write("sys/fs/cgroup/cpuset/box/cpuset.cpus", "0-5\n");
   machine.Write("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "1000000\n");
   machine.Write("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "700000\n");
-  machine.Write("sys/fs/cgroup/memory/box/memory.stat", "inactive_file 1\ntotal_inactive_file 100000\n");
+  machine.Write("sys/fs/cgroup/memory/box/memory.stat",
+                "inactive_file 1\ntotal_inactive_file 100000\n");
   machine.Write("proc/meminfo", "MemTotal: 4000 kB\nMemAvailable: 3000 kB\n");
   const Topology topology = ReadTopology(machine.root(), UpTo(8));
   EXPECT_EQ(topology.cores(), 6);
@@ -146,7 +147,8 @@ TEST(Topology, CachedFilesOfAGroupCountAsFreeMemory) {
   machine.Write("proc/meminfo", "MemTotal: 4000 kB\nMemAvailable: 3000 kB\n");
   machine.Write("sys/fs/cgroup/a/memory.max", "1000000\n");
   machine.Write("sys/fs/cgroup/a/memory.current", "900000\n");
-  machine.Write("sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 300000\nactive_file 200000\n");
+  machine.Write("sys/fs/cgroup/a/memory.stat",
+                "anon 5\ninactive_file 300000\nactive_file 200000\n");
   EXPECT_EQ(AvailableMemoryBytes(machine.root()), 600000u);
 }
 
@@ -159,8 +161,7 @@ TEST(Placement, SpreadsOverNodesAndCachesAndTakesSiblingsLast) {
   EXPECT_EQ(Ids(PlaceThreads(topology, 4)), (std::vector<int>{0, 2, 4, 6}));
   EXPECT_EQ(Ids(PlaceThreads(topology, 8)), UpTo(8));
   // Ten: every core once, then one sibling on each node.
-  EXPECT_EQ(Ids(PlaceThreads(topology, 10)),
-            (std::vector<int>{0, 8, 1, 2, 3, 4, 12, 5, 6, 7}));
+  EXPECT_EQ(Ids(PlaceThreads(topology, 10)), (std::vector<int>{0, 8, 1, 2, 3, 4, 12, 5, 6, 7}));
   EXPECT_EQ(PlaceThreads(topology, 16).size(), 16u);
   EXPECT_TRUE(PlaceThreads(topology, 17).empty());
   EXPECT_TRUE(PlaceThreads(topology, 0).empty());

@@ -13,6 +13,8 @@ void ModelFlags::AddTo(CLI::App* verb) {
   verb->add_option("--threads", run.threads,
                    "threads to compute with (default: all cores we may use)")
       ->check(CLI::Range(1, 1024));
+  verb->add_option("--pin", pin, "bind threads to cores where that cannot hurt: auto or off")
+      ->type_name("TEXT:{auto,off}");
   verb->add_option("--context", run.context_tokens, "tokens of context to hold")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   verb->add_option("--activations", activations,
@@ -23,6 +25,7 @@ void ModelFlags::AddTo(CLI::App* verb) {
 Result<api::Running> ModelFlags::Open(std::shared_ptr<const tensor::TensorSource> source,
                                       int64_t tokens_needed) {
   LODE_ASSIGN(run.activations, api::ParseActivations(activations));
+  LODE_ASSIGN(run.pin, ParsePin(pin));
   if (run.context_tokens == 0) run.context_tokens = tokens_needed;
   return api::Run(std::move(source), run);
 }
@@ -54,6 +57,12 @@ Result<runtime::SamplingOptions> SamplingFlags::Resolve(
     options.seed = uint64_t{device()} << 32 | device();
   }
   return options;
+}
+
+Result<Pin> ParsePin(const std::string& name) {
+  if (name == "auto") return Pin::kAuto;
+  if (name == "off") return Pin::kOff;
+  return Error(Code::kBadInput, "--pin has no mode " + Quote(name), "take auto or off");
 }
 
 Result<std::vector<int32_t>> ParseTokenList(const std::string& text) {

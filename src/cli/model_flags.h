@@ -12,6 +12,7 @@ namespace lode::cli {
 struct ModelFlags {
   std::string model;
   std::string activations = "auto";
+  std::string pin = "auto";
   api::RunOptions run;
 
   void AddTo(CLI::App* verb);
@@ -29,6 +30,9 @@ struct SamplingFlags {
   // The checkpoint's defaults with what was asked for. Without --seed one is drawn.
   Result<runtime::SamplingOptions> Resolve(const runtime::SamplingOptions& defaults) const;
 };
+
+// "auto" or "off". Errors: kBadInput.
+Result<Pin> ParsePin(const std::string& name);
 
 // "1,2,3" (blanks allowed). Errors: kBadInput that names the item.
 Result<std::vector<int32_t>> ParseTokenList(const std::string& text);

@@ -48,7 +48,7 @@ void Sequence::Release() {
 
 Engine::Engine(const model::Model& model, const EngineOptions& options)
     : sequence_tokens_max_(options.sequence_tokens_max),
-      pool_(options.threads),
+      pool_(options.threads, options.pin),
       runner_(model, options.numerics, &pool_, options.rows_max),
       states_(runner_.layout(), PagesFor(options), options.sequences_max) {}
 

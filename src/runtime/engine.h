@@ -20,6 +20,7 @@ namespace lode::runtime {
 struct EngineOptions {
   model::Numerics numerics;
   int threads = 1;
+  Pin pin = Pin::kOff;  // whether the threads may be bound to cores (base/thread_pool.h)
   int64_t context_tokens = 4096;  // room for so many tokens, shared by all sequences
   int64_t sequences_max = 1;
   int64_t sequence_tokens_max = 0;  // of one sequence; 0: as long as there is room
@@ -92,6 +93,8 @@ class Engine {
   int64_t vocabulary() const { return model().spec.vocabulary; }
   int64_t rows_max() const { return runner_.rows_max(); }
   int threads() const { return pool_.threads(); }
+  // To measure the machine with the same threads, or to compute with fewer of them, between steps.
+  ThreadPool& pool() { return pool_; }
   // Copies of a sequence's state: position, slot, and the pages' used rows. For tests and digests.
   std::vector<std::byte> StateBytes(const Sequence& sequence) const;
   // A second sequence with the same state; costs a copy.
