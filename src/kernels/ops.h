@@ -225,6 +225,29 @@ void RouteTopK(Context& context, const float* logits, const float* bias, int64_t
                int64_t experts, int64_t top_k, bool normalize, float scale, int32_t* expert_ids,
                float* weights);
 
+// The routed experts of a layer, in the native precision of their weights (MatMul above):
+//   h = max(up_e x, 0)^2; y[t] = sum over the token's experts ascending, fused, from 0, of
+//   weights[t, slot] * (down_e h); with `residual`, residual[t] += y[t] at the end
+// One order for every batch size. x [T, X] with stride, y and residual [T, X'] with y_stride.
+//   gathered: T top_k X floats' room, mid: T top_k F floats' room; context.activations(): X of T rows.
+// Source: Lepikhin et al. 2021 (grouped experts); bits compared with MatMul and CombineExperts.
+struct ExpertsJob {
+  std::span<const Weight> up, down;  // by expert; all of one type each, with a packed form
+  const float* x;
+  int64_t x_stride;
+  int64_t rows;  // T
+  const int32_t* expert_ids;  // [T, top_k]
+  const float* weights;       // [T, top_k]
+  int64_t top_k;
+  float* y;
+  int64_t y_stride;
+  float* residual;  // nullptr: none
+  uint8_t* gathered;
+  uint8_t* mid;
+};
+bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down);
+void RoutedExperts(Context& context, const ExpertsJob& job);
+
 // y[t, d] = sum over the token's slots ascending, fused, from 0, of weights[t, slot] * x[row_of[t, slot], d]
 void CombineExperts(Context& context, const float* x, int64_t x_stride, const int32_t* row_of,
                     const float* weights, int64_t rows, int64_t top_k, int64_t width, float* y,

@@ -4,9 +4,16 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/isa.h"
 #include "tensor/scalar.h"
 
 namespace lode::kernels {
+
+#if defined(__x86_64__)
+bool PackWholePanelAvx2(const Weight& w, PanelFormat format, int64_t panel, int64_t first,
+                        int64_t count, uint8_t* out);  // cpu/panel_pack_avx2.cc
+#endif
+
 namespace {
 
 using tensor::DType;
@@ -286,6 +293,14 @@ void LoadRowBlock(const Weight& weight, PanelFormat format, int64_t row, int64_t
 void PackRecords(const Weight& weight, PanelFormat format, int64_t panel, int64_t first,
                  int64_t count, std::byte* target) {
   auto* out = reinterpret_cast<uint8_t*>(target);
+#if defined(__x86_64__)
+  // Whole panels of whole columns; what is odd at the edges goes the plain way.
+  if (ActiveIsa() >= Isa::kAvx2 && (panel + 1) * kPanelRows <= weight.rows &&
+      (first + count) * kRecordCols <= weight.cols &&
+      PackWholePanelAvx2(weight, format, panel, first, count, out)) {
+    return;
+  }
+#endif
   if (!IsInteger(format)) {
     PackPlain(weight, format, panel, first, count, out);
     return;

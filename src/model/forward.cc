@@ -90,7 +90,19 @@ uint64_t BufferBytes(const ModelSpec& spec, int64_t rows) {
 uint64_t Workspace::Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
                           int threads) {
   return Align(BufferBytes(spec, rows_max) + 64) +
-         kernels::Context::ScratchBytes(threads, ScratchFloats(spec, numerics, rows_max));
+         kernels::Context::ScratchBytes(threads, ScratchFloats(spec, numerics, rows_max),
+                                        ActivationBytes(spec, numerics, rows_max));
+}
+
+int64_t Workspace::ActivationBytes(const ModelSpec& spec, const Numerics& numerics,
+                                   int64_t rows_max) {
+  if (numerics.activations != Activations::kNative) return 0;
+  const Widths w = WidthsOf(spec);
+  // Inputs of a product: the stream (twice as wide at the MTP head), a block's middle, the latent space.
+  int64_t widest = std::max({spec.mtp.empty() ? spec.width : 2 * spec.width, w.mixed, w.wide, w.latent});
+  return std::max(
+      kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNative),
+      kernels::MatMulActivationBytes(rows_max, spec.width, kernels::Precision::kNativeWide));
 }
 
 int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics,
@@ -126,9 +138,16 @@ Runner::Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, i
       numerics_(numerics),
       layout_(MakeStateLayout(model.spec, numerics)),
       workspace_(model.spec, numerics, rows_max, pool->threads()),
-      context_(pool, Workspace::ScratchFloats(model.spec, numerics, rows_max)) {}
+      context_(pool, Workspace::ScratchFloats(model.spec, numerics, rows_max),
+               Workspace::ActivationBytes(model.spec, numerics, rows_max)) {}
 
 namespace {
+
+kernels::Precision PrecisionOf(const Numerics& numerics) {
+  return numerics.activations == Activations::kNative ? kernels::Precision::kNative
+                                                      : kernels::Precision::kF32;
+}
+
 void ObservedMatMul(InputObserver* observer, kernels::Context& context,
                     std::span<const kernels::MatMulJob> jobs) {
   if (observer != nullptr) {
@@ -138,10 +157,15 @@ void ObservedMatMul(InputObserver* observer, kernels::Context& context,
   }
   kernels::MatMul(context, jobs);
 }
+
 }  // namespace
 
-void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs) {
-  ObservedMatMul(observer, kernels, jobs);
+void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs, bool exact) {
+  std::vector<kernels::MatMulJob> all(jobs.begin(), jobs.end());
+  for (kernels::MatMulJob& job : all) {
+    job.precision = exact ? kernels::Precision::kF32 : PrecisionOf(numerics);
+  }
+  ObservedMatMul(observer, kernels, all);
 }
 
 void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
@@ -201,7 +225,8 @@ void Runner::MtpForward(const float* hidden, const Batch& batch) {
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * 2 * width);
   }
-  const kernels::MatMulJob join = {&head.projection, w.u, 2 * width, w.x, width, rows};
+  const kernels::MatMulJob join = {&head.projection, w.u, 2 * width, w.x, width, rows,
+                                   kernels::Epilogue::kStore, PrecisionOf(numerics_)};
   ObservedMatMul(observer_, context_, {&join, 1});
   for (size_t i = 0; i < head.layers.size(); ++i) {
     RunLayer(head.layers[i], static_cast<int64_t>(i), true, rows, batch.sequences);
@@ -223,8 +248,12 @@ void Runner::Logits(const Batch& batch) {
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * width);
   }
-  const kernels::MatMulJob job = {&model_.head,           w.u, width, batch.logits,
-                                  model_.spec.vocabulary, rows};
+  // Errors of the head's inputs meet the logits directly, and for few rows memory is the limit anyway.
+  const bool native = numerics_.activations == Activations::kNative;
+  const kernels::MatMulJob job = {
+      &model_.head, w.u, width, batch.logits, model_.spec.vocabulary, rows,
+      kernels::Epilogue::kStore,
+      native ? kernels::Precision::kNativeWide : kernels::Precision::kF32};
   ObservedMatMul(observer_, context_, {&job, 1});
 }
 

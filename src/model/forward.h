@@ -24,8 +24,9 @@ class Workspace {
   // What the constructor takes, to the byte.
   static uint64_t Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
                         int threads);
-  // Scratch that each thread needs for this model.
+  // Scratch that each thread needs for this model, and what all share for inputs of products.
   static int64_t ScratchFloats(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
+  static int64_t ActivationBytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
 
   int64_t rows_max = 0;
   float* x = nullptr;        // [R, D] residual stream
@@ -113,10 +114,12 @@ struct BlockRun {
   float epsilon;
   InputObserver* observer;
 
-  // All products of the model go through here.
-  void MatMul(std::span<const kernels::MatMulJob> jobs);
-  void MatMul(const kernels::MatMulJob& job) { MatMul({&job, 1}); }
+  // All products of the model go through here. Native weights get native precision; with `exact` the
+  // inputs are never rounded.
+  void MatMul(std::span<const kernels::MatMulJob> jobs, bool exact = false);
+  void MatMul(const kernels::MatMulJob& job, bool exact = false) { MatMul({&job, 1}, exact); }
 
+  bool native() const { return numerics.activations == Activations::kNative; }
   bool bf16() const { return numerics.activations == Activations::kBF16; }
   void Round(float* data, int64_t count) {
     if (bf16()) kernels::RoundToBF16(kernels, data, count);

@@ -17,8 +17,9 @@
 namespace lode::model {
 
 // How inputs of matrix products and the KV cache are rounded. Sums are f32 always, the residual stream
-// and the recurrent state too.
-enum class Activations : uint8_t { kF32, kBF16 };
+// and the recurrent state too. kF32 and kBF16 are the reference modes; kNative is what each weight's
+// type is fastest with (kernels::Precision::kNative).
+enum class Activations : uint8_t { kF32, kBF16, kNative };
 
 struct Numerics {
   Activations activations = Activations::kF32;

@@ -124,6 +124,23 @@ TEST(Panels, EveryTypeEqualsTheOracleBitForBitOnEveryInstructionSet) {
   }
 }
 
+TEST(Panels, PackingGivesTheSameBytesOnEveryInstructionSet) {
+  for (const DType dtype : kPacked) {
+    const int64_t block = tensor::Info(dtype).block_elements;
+    Case c = MakeCase(dtype, 64, block == 1 ? 96 : block * 2, 13);
+    ForceIsa(Isa::kPortable);
+    c.Pack();
+    const std::vector<std::byte> plain(c.weight.packed, c.weight.packed + PackedBytes(c.weight));
+    OnEveryIsa([&](Isa isa) {
+      c.packed.assign(c.packed.size(), std::byte{0xEE});
+      c.Pack();
+      EXPECT_EQ(std::memcmp(plain.data(), c.weight.packed, plain.size()), 0)
+          << tensor::Name(dtype) << " " << Name(isa);
+    });
+    ForceIsa(SupportedIsas().front());
+  }
+}
+
 TEST(Panels, TheNativeProductIsNearTheExactOneAndTheWideOneNearer) {
   for (const DType dtype : kPacked) {
     const int64_t cols = 1024, rows = 64, tokens = 4;
@@ -218,6 +235,76 @@ TEST(Panels, JobsThatShareInputsAndTypesThatHaveNoPanelsGoTogether) {
   Context context(&pool, MatMulScratchFloats(5), 2 * MatMulActivationBytes(5, 64, Precision::kNative));
   MatMul(context, jobs);
   for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(SameBits(got[i], want[i])) << i;
+}
+
+// 5 experts of which token t uses t % 5 and (t + 2) % 5, through RoutedExperts and through single products.
+TEST(Experts, TheFusedLayerEqualsItsProductsBitForBitForAnyNumberOfTokens) {
+  const int64_t input = 96, width = 64 + 32, experts = 5, top_k = 2, tokens = 37;
+  for (const auto& [up_type, down_type] :
+       {std::pair{DType::kQ4_0, DType::kQ8_0}, {DType::kBF16, DType::kBF16},
+        {DType::kNVFP4, DType::kBF16}, {DType::kBF16, DType::kQ5_0}}) {
+    std::vector<Case> ups, downs;
+    std::vector<Weight> up, down;
+    const auto scales = Random(width, 77);
+    const int64_t in = up_type == DType::kNVFP4 ? 128 : input;
+    for (uint32_t e = 0; e < experts; ++e) {
+      ups.push_back(MakeCase(up_type, width, in, 10 + e));
+      downs.push_back(MakeCase(down_type, in, width, 20 + e));
+      if (e % 2 == 0) ups.back().Pack();
+      ups.back().weight.scale = 0.5f;
+      if (e == 3) ups.back().weight.row_scales = scales.data();
+    }
+    for (uint32_t e = 0; e < experts; ++e) {
+      up.push_back(ups[e].weight);
+      down.push_back(downs[e].weight);
+    }
+    const auto x = Random(tokens * in, 3);
+    const auto slot_weights = Random(tokens * top_k, 4);
+    std::vector<int32_t> ids;
+    for (int32_t t = 0; t < tokens; ++t) {
+      const int32_t a = t % 5, b = (t + 2) % 5;
+      ids.push_back(std::min(a, b));
+      ids.push_back(std::max(a, b));
+    }
+    const auto start = Random(tokens * in, 8);
+    std::vector<float> expected = start;  // token by token, product by product
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::vector<float> y(static_cast<size_t>(in));
+      for (int64_t slot = 0; slot < top_k; ++slot) {
+        const auto e = static_cast<size_t>(ids[static_cast<size_t>(t * top_k + slot)]);
+        std::vector<float> h(static_cast<size_t>(width)), out(static_cast<size_t>(in));
+        ref::MatMul({&up[e], x.data() + t * in, in, h.data(), width, 1, Epilogue::kReluSquared,
+                     Precision::kNative});
+        ref::MatMul({&down[e], h.data(), width, out.data(), in, 1, Epilogue::kStore,
+                     Precision::kNative});
+        for (size_t i = 0; i < y.size(); ++i) {
+          y[i] = std::fma(slot_weights[static_cast<size_t>(t * top_k + slot)], out[i], y[i]);
+        }
+      }
+      for (int64_t i = 0; i < in; ++i) expected[static_cast<size_t>(t * in + i)] += y[static_cast<size_t>(i)];
+    }
+    OnEveryIsa([&](Isa isa) {
+      if (isa == Isa::kPortable) return;  // no fused multiply-add in the weighted sum there
+      for (const int64_t chunk : {int64_t{1}, int64_t{5}, tokens}) {
+        std::vector<float> got = start;
+        ThreadPool pool(chunk == 5 ? 1 : 3);
+        Context context(&pool, MatMulScratchFloats(chunk),
+                        MatMulActivationBytes(chunk, in, Precision::kNative));
+        std::vector<float> y(static_cast<size_t>(chunk * in), NAN);
+        std::vector<float> gathered(static_cast<size_t>(chunk * top_k * in));
+        std::vector<float> mid(static_cast<size_t>(chunk * top_k * width));
+        for (int64_t t = 0; t < tokens; t += chunk) {
+          const int64_t count = std::min(chunk, tokens - t);
+          RoutedExperts(context, {up, down, x.data() + t * in, in, count, ids.data() + t * top_k,
+                                  slot_weights.data() + t * top_k, top_k, y.data(), in,
+                                  got.data() + t * in, reinterpret_cast<uint8_t*>(gathered.data()),
+                                  reinterpret_cast<uint8_t*>(mid.data())});
+        }
+        EXPECT_TRUE(SameBits(got, expected))
+            << tensor::Name(up_type) << " " << chunk << " " << Name(isa);
+      }
+    });
+  }
 }
 
 TEST(Panels, ABrokenInputPoisonsItsTokenAndNoOther) {

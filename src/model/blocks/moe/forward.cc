@@ -41,26 +41,20 @@ void SharedForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights
   run.MatMul(down);
 }
 
-}  // namespace
+// The latent sum [rows, input] back to the model's width, added to the stream.
+void LatentUp(BlockRun& run, const MoeWeights& weights, float* sum, int64_t input, int64_t width) {
+  run.Round(sum, run.rows * input);
+  const kernels::MatMulJob up = {&weights.latent_up, sum,   input,
+                                 run.work.x,         width, run.rows,
+                                 kernels::Epilogue::kAdd};
+  run.MatMul(up);
+}
 
-void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, int64_t width) {
+// The routed experts as single products, in the precision of the reference modes: for those modes, for
+// types without a packed form, and where somebody observes. The weighted sum goes to work.latent.
+void ExpertsByProducts(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights,
+                       const float* source, int64_t input) {
   Workspace& w = run.work;
-  const int64_t input = spec.latent > 0 ? spec.latent : width;
-
-  // The router's inputs are never rounded.
-  const kernels::MatMulJob route = {&weights.router, w.u, width, w.router, spec.experts, run.rows};
-  run.MatMul(route);
-  kernels::RouteTopK(run.kernels, w.router, weights.bias.data(), run.rows, spec.experts, spec.top_k,
-                     spec.normalize, static_cast<float>(spec.scale), w.expert_ids, w.slot_weights);
-  run.Round(w.u, run.rows * width);
-
-  const float* source = w.u;
-  if (spec.latent > 0) {
-    const kernels::MatMulJob down = {&weights.latent_down, w.u, width, w.latent, input, run.rows};
-    run.MatMul(down);
-    run.Round(w.latent, run.rows * input);
-    source = w.latent;
-  }
   const std::vector<int64_t> begin = GroupByExpert(spec, run.rows, w.expert_ids, w.slot_rows);
   const int64_t slots = run.rows * spec.top_k;
   run.kernels.pool().ParallelFor(slots, 16, [&](int64_t from, int64_t to, int) {
@@ -78,7 +72,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
                     w.expert_mid + begin[at] * spec.width, spec.width, count,
                     kernels::Epilogue::kReluSquared});
   }
-  run.MatMul(jobs);
+  run.MatMul(jobs, /*exact=*/true);
   run.Round(w.expert_mid, slots * spec.width);
   jobs.clear();
   for (int64_t e = 0; e < spec.experts; ++e) {
@@ -88,19 +82,48 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
     jobs.push_back({&weights.down[at], w.expert_mid + begin[at] * spec.width, spec.width,
                     w.expert_out + begin[at] * input, input, count});
   }
-  run.MatMul(jobs);
+  run.MatMul(jobs, /*exact=*/true);
 
+  kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
+                          spec.top_k, input, w.latent, input);
+}
+
+}  // namespace
+
+void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, int64_t width) {
+  Workspace& w = run.work;
+  const int64_t input = spec.latent > 0 ? spec.latent : width;
+
+  // The router's inputs are never rounded.
+  const kernels::MatMulJob route = {&weights.router, w.u, width, w.router, spec.experts, run.rows};
+  run.MatMul(route, /*exact=*/true);
+  kernels::RouteTopK(run.kernels, w.router, weights.bias.data(), run.rows, spec.experts, spec.top_k,
+                     spec.normalize, static_cast<float>(spec.scale), w.expert_ids, w.slot_weights);
+  run.Round(w.u, run.rows * width);
+
+  const float* source = w.u;
   if (spec.latent > 0) {
-    kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
-                            spec.top_k, input, w.latent, input);
+    const kernels::MatMulJob down = {&weights.latent_down, w.u, width, w.latent, input, run.rows};
+    run.MatMul(down);
     run.Round(w.latent, run.rows * input);
-    const kernels::MatMulJob up = {&weights.latent_up,     w.latent, input, w.x, width, run.rows,
-                                   kernels::Epilogue::kAdd};
-    run.MatMul(up);
+    source = w.latent;
+  }
+  if (run.native() && run.observer == nullptr && kernels::CanRunExperts(weights.up, weights.down)) {
+    // y is the latent space's sum, or the layer's own, which joins the stream at once.
+    float* y = spec.latent > 0 ? w.expert_out : w.latent;
+    kernels::RoutedExperts(
+        run.kernels,
+        {weights.up, weights.down, source, input, run.rows, w.expert_ids, w.slot_weights, spec.top_k, y,
+         input, spec.latent > 0 ? nullptr : w.x, reinterpret_cast<uint8_t*>(w.gathered),
+         reinterpret_cast<uint8_t*>(w.expert_mid)});
+    if (spec.latent > 0) LatentUp(run, weights, y, input, width);
   } else {
-    kernels::CombineExperts(run.kernels, w.expert_out, input, w.slot_rows, w.slot_weights, run.rows,
-                            spec.top_k, width, w.latent, width);
-    kernels::AddRows(run.kernels, w.latent, width, w.x, width, run.rows, width);
+    ExpertsByProducts(run, spec, weights, source, input);
+    if (spec.latent > 0) {
+      LatentUp(run, weights, w.latent, input, width);
+    } else {
+      kernels::AddRows(run.kernels, w.latent, width, w.x, width, run.rows, width);
+    }
   }
   if (spec.shared_width > 0) SharedForward(run, spec, weights, width);
 }
