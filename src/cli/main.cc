@@ -51,6 +51,7 @@ int Main(int argc, char** argv) {
   AddInspect(app, &action);
   AddConvert(app, &action);
   AddPull(app, &action);
+  AddBench(app, &action);
   AddSelftest(app, &action);
   AddCompletion(app, &action);
   if (argc == 1) {

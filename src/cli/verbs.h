@@ -19,6 +19,7 @@ void AddRender(CLI::App& app, Action* action);
 void AddInspect(CLI::App& app, Action* action);
 void AddConvert(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);
+void AddBench(CLI::App& app, Action* action);
 void AddSelftest(CLI::App& app, Action* action);
 void AddCompletion(CLI::App& app, Action* action);
 
