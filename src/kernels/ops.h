@@ -168,6 +168,10 @@ constexpr int64_t kAttentionHeadDimMax = 4096;
 // half of BF16's memory: each key and value has one scale, max / 127, and queries and probabilities are
 // 8-bit integers, too.
 enum class KvType : uint8_t { kF32, kBF16, kInt8 };
+// Of one number; int8 has scales besides.
+inline int64_t KvBytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kBF16 ? 2 : 1;
+}
 
 // A page holds, for one layer, with P the head_dim rounded up to what the type needs:
 //   kF32   K as [kv head][4 panels][P][32 keys], then V as [kv head][128 keys][P]; P to 16

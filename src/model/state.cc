@@ -9,8 +9,7 @@ uint64_t Align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 }  // namespace
 
 kernels::AttentionShape ShapeOf(const AttentionSpec& spec, const Numerics& numerics) {
-  return {spec.heads, spec.kv_heads, spec.head_dim, numerics.kv,
-          numerics.activations == Activations::kBF16};
+  return {spec.heads, spec.kv_heads, spec.head_dim, numerics.kv};
 }
 
 StateLayout MakeStateLayout(const ModelSpec& spec, const Numerics& numerics) {

@@ -31,6 +31,31 @@ HWY_INLINE float SumTree16(float* lanes) {
   return lanes[0];
 }
 
+// The tree of halves inside a vector.
+template <class D>
+HWY_INLINE float SumTreeV(D d, hn::Vec<D> v) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::GetLane(v);
+#else
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> half;
+    return SumTreeV(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    v = hn::Add(v, hn::Shuffle1032(v));
+    return hn::GetLane(hn::Add(v, hn::Shuffle2301(v)));
+  }
+#endif
+}
+
+// The same of 16 lanes in as many vectors as they take.
+constexpr int kVectorsOf16 = 16 / static_cast<int>(hn::MaxLanes(DF()));
+HWY_INLINE float SumTreeV(VF (&lanes)[kVectorsOf16]) {
+  for (int step = kVectorsOf16 / 2; step >= 1; step /= 2) {
+    for (int i = 0; i < step; ++i) lanes[i] = hn::Add(lanes[i], lanes[i + step]);
+  }
+  return SumTreeV(DF(), lanes[0]);
+}
+
 // Sum over i of f(i-th vector), lane j taking i = j mod 16 in ascending order. `add` gets (index,
 // accumulator) and must return the new accumulator for elements [index, index + Lanes); the last call may
 // be partial: it is given a copy of the tail padded with zeros through `load`.

@@ -26,5 +26,8 @@ void ScanHead(int64_t rows, int64_t head_dim, int64_t state, const float* x, con
 // One query over keys [keys, P] and values [keys, P], in double: what the answer is, not its order.
 void AttendExact(const float* q, const float* k, const float* v, int64_t keys, int64_t head_dim,
                  double* out);
+// The same in the order of ops.h for KvType kBF16 and kInt8.
+void AttendInOrder(KvType type, const float* q, const float* k, const float* v, int64_t keys,
+                   int64_t head_dim, float* out);
 
 }  // namespace lode::kernels::ref
