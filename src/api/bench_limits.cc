@@ -1,6 +1,7 @@
 #include "api/bench_limits.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -24,10 +25,17 @@ constexpr uint64_t kReadBytes = (uint64_t{1} << 30) + (uint64_t{128} << 20);
 constexpr uint64_t kReadBytesMin = uint64_t{1} << 26;
 constexpr int64_t kReadGrain = int64_t{1} << 21;  // a huge page
 constexpr double kPeakSeconds = 0.01;
-constexpr int kPeakPieces = 8;  // a thread, so that one that is held up does not decide
+constexpr int kPeakPieces = 8;  // a thread
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// CPU time of the calling thread: what others take meanwhile does not count.
+double ThreadSeconds() {
+  timespec time = {};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 std::string FirstLine(const std::string& path) {
@@ -89,28 +97,30 @@ double MeasurePeak(ThreadPool* pool, Isa isa, Peak peak) {
   int64_t rounds = 2000;
   double seconds = 0.0;
   while (true) {
-    const double start = Now();
+    const double start = ThreadSeconds();
     kernels::RunPeak(isa, peak, rounds);
-    seconds = Now() - start;
+    seconds = ThreadSeconds() - start;
     if (seconds > 0.1 * kPeakSeconds) break;
     rounds *= 4;
   }
   rounds = std::max<int64_t>(
       1, static_cast<int64_t>(static_cast<double>(rounds) * kPeakSeconds / seconds / kPeakPieces));
-  std::vector<double> operations(static_cast<size_t>(pool->threads()) * 8, 0.0);  // a line each
-  double best = 0.0;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    std::fill(operations.begin(), operations.end(), 0.0);
-    const double start = Now();
-    pool->Run(int64_t{kPeakPieces} * pool->threads(), [&](int64_t, int thread) {
-      operations[static_cast<size_t>(thread) * 8] += kernels::RunPeak(isa, peak, rounds);
-    });
-    const double took = Now() - start;
-    double sum = 0.0;
-    for (const double each : operations) sum += each;
-    best = std::max(best, sum / took);
+  struct alignas(64) Sum {
+    double operations = 0.0, seconds = 0.0;
+  };
+  std::vector<Sum> sums(static_cast<size_t>(pool->threads()));
+  pool->Run(int64_t{kPeakPieces} * pool->threads(), [&](int64_t, int thread) {
+    Sum& sum = sums[static_cast<size_t>(thread)];
+    const double start = ThreadSeconds();
+    sum.operations += kernels::RunPeak(isa, peak, rounds);
+    sum.seconds += ThreadSeconds() - start;
+  });
+  Sum all;
+  for (const Sum& sum : sums) {
+    all.operations += sum.operations;
+    all.seconds += sum.seconds;
   }
-  return best;
+  return all.operations / all.seconds * pool->threads();
 }
 
 Limits LimitsMeter::Measure(ThreadPool* pool) {

@@ -45,7 +45,7 @@ class LimitsMeter {
   uint64_t bytes_ = 0;
 };
 
-// Operations a second on all threads of the pool.
+// Operations a second on all threads of the pool, by their CPU time: a property of the cores.
 double MeasurePeak(ThreadPool* pool, kernels::Isa isa, kernels::Peak peak);
 
 // Sizes of the data caches of the first CPU we may use, by level from 1; 0: unknown. `root` as in

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/power.h"
 #include "base/text.h"
 #include "chat/session.h"
 #include "cli/console.h"
@@ -97,6 +98,7 @@ class Dialogue {
       if (now || event.kind == text::OutputEvent::Kind::kContent) Print(event.text);
       std::fflush(stdout);
     };
+    EnergyMeter energy;
     LODE_ASSIGN(const chat::Reply reply, session_.Ask(request, options_, show));
     if (terminal_ && reasoning) Print("\x1b[0m");
     Print("\n");
@@ -104,7 +106,7 @@ class Dialogue {
     Json said = {{"role", "assistant"}, {"content", reply.output.content}};
     if (!reply.output.reasoning.empty()) said["reasoning_content"] = reply.output.reasoning;
     messages_.push_back(std::move(said));
-    if (!flags_.quiet) PrintSpeed(reply.report, *running_.engine);
+    if (!flags_.quiet) PrintSpeed(reply.report, *running_.engine, energy.Joules());
     if (reply.report.reason == runtime::StopReason::kContextFull) {
       std::fprintf(stderr, "The context of %lld tokens is full; /reset starts anew, --context N "
                            "makes more room.\n",

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/power.h"
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/model_flags.h"
@@ -62,12 +63,15 @@ Result<void> RunGenerate(Flags& flags) {
   ProgressBar bar("reading the prompt", "tok", static_cast<int64_t>(prompt.size()));
   options.prompt_progress = [&](int64_t done) { bar.Update(done); };
 
+  EnergyMeter energy;
+  std::optional<double> prompt_joules;  // known when the first token comes
   runtime::Conversation conversation(running.engine.get());
   text::StreamDecoder decoder(*tools.tokenizer);
   std::string text;
   std::vector<int32_t> tokens;
   LODE_ASSIGN(const auto report, conversation.Generate(prompt, options, [&](int32_t token) {
     bar.Finish();
+    if (tokens.empty()) prompt_joules = energy.Joules();
     tokens.push_back(token);
     const std::string piece = decoder.Push(token);
     text += piece;
@@ -77,6 +81,7 @@ Result<void> RunGenerate(Flags& flags) {
     }
     return true;
   }));
+  const std::optional<double> joules = energy.Joules();
   const std::string rest = decoder.Flush();
   text += rest;
   if (flags.json) {
@@ -88,10 +93,16 @@ Result<void> RunGenerate(Flags& flags) {
     json["prompt_tokens"] = report.prompt_tokens;
     json["prompt_seconds"] = report.prompt_seconds;
     json["generate_seconds"] = report.generate_seconds;
+    // Null where the machine does not tell. Per token: of the answer alone.
+    const double answer = joules.value_or(0.0) - prompt_joules.value_or(0.0);
+    json["joules"] = joules ? Json(*joules) : Json();
+    json["joules_per_token"] = joules && prompt_joules && !tokens.empty()
+                                   ? Json(answer / static_cast<double>(tokens.size()))
+                                   : Json();
     Print(DumpJson(json) + "\n");
   } else {
     Print(rest + "\n");
-    if (!flags.quiet) PrintSpeed(report, *running.engine);
+    if (!flags.quiet) PrintSpeed(report, *running.engine, joules);
   }
   if (report.reason == runtime::StopReason::kCancelled) return InterruptedError();
   return {};

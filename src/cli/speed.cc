@@ -32,7 +32,8 @@ uint64_t WeightBytesPerToken(const model::Model& model) {
 
 }  // namespace
 
-void PrintSpeed(const runtime::GenerateReport& report, const runtime::Engine& engine) {
+void PrintSpeed(const runtime::GenerateReport& report, const runtime::Engine& engine,
+                std::optional<double> joules) {
   const int64_t computed = report.prompt_tokens - report.reused_tokens;
   std::string line = Format("prompt %lld tokens", static_cast<long long>(report.prompt_tokens));
   if (report.reused_tokens > 0) {
@@ -47,6 +48,10 @@ void PrintSpeed(const runtime::GenerateReport& report, const runtime::Engine& en
                    static_cast<long long>(report.new_tokens), rate,
                    rate * static_cast<double>(WeightBytesPerToken(engine.model())) * 1e-9,
                    engine.threads());
+  }
+  const int64_t tokens = computed + report.new_tokens;
+  if (joules && tokens > 0) {
+    line += Format("; %.1f J, %.2f J/token", *joules, *joules / static_cast<double>(tokens));
   }
   if (report.reason == runtime::StopReason::kContextFull) line += "; the context is full";
   const bool color = IsTerminal(2);

@@ -63,7 +63,7 @@ class CliTest(unittest.TestCase):
     def test_version_and_help_teach(self):
         self.assertRegex(run("--version").stdout, r"^lode \d+\.\d+\.\d+")
         text = run("--help").stdout
-        for verb in ("chat", "generate", "logits", "tokenize", "detokenize", "render", "inspect", "convert", "pull", "selftest"):
+        for verb in ("chat", "generate", "logits", "tokenize", "detokenize", "render", "inspect", "convert", "pull", "bench", "selftest"):
             self.assertIn(verb, text)
             self.assertEqual(run(verb, "--help").returncode, 0)
         self.assertEqual(run().returncode, 0)
@@ -281,6 +281,55 @@ class CliTest(unittest.TestCase):
         grid = json.loads(run("selftest", "-n", "70", "--json").stdout)
         self.assertTrue(grid["equal"])
         self.assertGreaterEqual(len(grid["ways"]), 10)
+
+    # --- bench ---
+
+    def test_bench_prints_a_row_of_every_combination_as_json(self):
+        result = run("bench", "demo", "-p", "16", "-n", "4", "-d", "0,32", "-t", "1", "-b", "1,2", "-r", "2", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = json.loads(result.stdout)
+        self.assertEqual(len(rows), 8)
+        self.assertEqual({(r["n_prompt"], r["n_gen"], r["n_depth"], r["batch"]) for r in rows},
+                         {(p, n, d, b) for p, n in ((16, 0), (0, 4)) for d in (0, 32) for b in (1, 2)})
+        for row in rows:
+            for name in ("tokens_per_second", "gb_per_second", "gflop_per_second", "bandwidth_share", "compute_share",
+                         "tokens_per_second_min", "tokens_per_second_max"):
+                self.assertTrue(0 < row[name] < float("inf"), (name, row))
+            for name in ("model", "model_type", "isa", "cpu", "date", "pinning"):
+                self.assertTrue(row[name], name)
+            for value in row["machine"].values():
+                self.assertGreater(value, 0)
+            self.assertEqual(row["threads"], 1)
+            self.assertEqual(len(row["samples"]), 2)
+            self.assertIs(row["spoiled"], (row["foreign_cpu_share"] or 0) > 0.08)
+            self.assertTrue(row["joules_per_token"] is None or row["joules_per_token"] >= 0)
+
+    def test_bench_prints_a_table_for_people(self):
+        result = run("bench", "demo", "-p", "8", "-n", "0", "-r", "1", "--pin", "off")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"tok/s.*of read.*of peak.*J/tok")
+        self.assertRegex(result.stdout, r"\npp8 +0 +\d+ +1 +\d")
+
+    def test_bench_measures_the_machine_without_a_model(self):
+        machine = json.loads(run("bench", "--machine", "-t", "1", "--json").stdout)
+        self.assertGreater(machine["read_gb_per_second"][0]["value"], 0)
+        self.assertGreaterEqual(len(machine["peaks"]), 3)
+        for peak in machine["peaks"]:
+            self.assertTrue(0.1 < peak["gflop_per_second"] < 1e4, peak)
+
+    def test_bench_refuses_lists_that_are_none(self):
+        for args, words in ((["demo", "-p", "1,x"], ["-p", "'x'"]), (["demo", "-b", "0"], ["-b", "'0'"]),
+                            (["demo", "-d", "-5"], ["-5"]), (["demo", "-t", "1,,2"], ["-t"]),
+                            (["demo", "-p", "0", "-n", "0"], ["nothing to measure"]), (["demo", "-r", "0"], ["0"]),
+                            ([], ["MODEL", "--machine"]), (["demo", "--pin", "hard"], ["--pin", "hard"]),
+                            (["nothing.gguf"], ["nothing.gguf"])):
+            with self.subTest(args):
+                self.assert_bad(run("bench", *args), *words)
+
+    def test_generate_counts_energy_or_says_that_it_cannot(self):
+        answer = json.loads(run("generate", "demo", "-p", "x", "-n", "4", "--ignore-eos", "--json").stdout)
+        for name in ("joules", "joules_per_token"):
+            self.assertTrue(answer[name] is None or answer[name] >= 0, name)
 
     def test_no_verb_but_pull_opens_a_connection(self):
         log = self.path("network.log")
