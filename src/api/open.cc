@@ -286,7 +286,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   return resolved;
 }
 
-MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options) {
+MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options, bool pack) {
   MemoryPlan plan;
   plan.weights = model.weight_bytes;
   uint64_t tensors = 0;
@@ -298,6 +298,11 @@ MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& o
   }
   plan.other_tensors = tensors - std::min(tensors, plan.weights);
   for (const auto& [file, bytes] : headers) plan.headers += bytes;
+  if (pack && options.numerics.activations == model::Activations::kNative) {
+    const model::Packer::Size size = model::Packer::SizeOf(model);
+    plan.packed = size.packed;
+    plan.weights -= std::min(plan.weights, size.replaced);
+  }
   plan.logits =
       static_cast<uint64_t>((options.sequences_max + 1) * model.spec.vocabulary) * sizeof(float);
   plan.vectors = model.vector_bytes;
@@ -318,17 +323,22 @@ Result<Running> Run(std::shared_ptr<const TensorSource> source, const RunOptions
   running.options = EngineOptionsFor(running.model->spec, running.model->quantized,
                                      running.model->any_bf16, options);
   // Mapped weights can be paged out again; everything else must fit.
-  const MemoryPlan plan = PlanMemory(*running.model, running.options);
-  const uint64_t needed = plan.total() - plan.mapped();
-  if (needed > AvailableMemoryBytes()) {
+  const MemoryPlan plan = PlanMemory(*running.model, running.options, options.pack);
+  const uint64_t available = AvailableMemoryBytes();
+  const uint64_t needed = plan.total() - plan.mapped() - plan.packed;
+  if (needed > available) {
     return Error(Code::kNoSpace,
                  running.source->path() + ": needs " + HumanBytesBinary(needed) +
-                     " besides its weights, but " + HumanBytesBinary(AvailableMemoryBytes()) +
-                     " are free",
+                     " besides its weights, but " + HumanBytesBinary(available) + " are free",
                  "lower --context or --agents; 'lode inspect MODEL --plan' shows the sum");
   }
-  PopulateWeights(*running.model);
   running.engine = std::make_unique<runtime::Engine>(*running.model, running.options);
+  if (plan.packed > 0 && needed + plan.packed <= available) {
+    running.packer = std::make_unique<model::Packer>(running.model.get());
+    running.engine->BetweenSteps([packer = running.packer.get()] { packer->Adopt(); });
+  } else {
+    PopulateWeights(*running.model);
+  }
   return running;
 }
 

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "model/bind.h"
+#include "model/packer.h"
 #include "runtime/engine.h"
 #include "runtime/sampler.h"
 #include "tensor/source.h"
@@ -51,6 +52,8 @@ struct RunOptions {
   int64_t agents = 1;          // sequences at once
   int64_t rows_max = 0;        // rows of a step; 0: a default
   ActivationMode activations = ActivationMode::kAuto;
+  // Bring the weights into the form that is fastest, in the background, when memory allows.
+  bool pack = true;
 };
 
 // What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto rounds the inputs
@@ -69,7 +72,13 @@ struct Running {
   std::shared_ptr<const tensor::TensorSource> source;
   std::unique_ptr<model::Model> model;
   runtime::EngineOptions options;
+  std::unique_ptr<model::Packer> packer;  // null: nothing is packed
   std::unique_ptr<runtime::Engine> engine;
+
+  // Waits until all matrices are packed; for whoever measures.
+  void FinishPacking() {
+    if (packer != nullptr) packer->Finish();
+  }
 };
 // Errors: also kNoSpace when the plan does not fit the memory that is left, with both numbers.
 Result<Running> Run(std::shared_ptr<const tensor::TensorSource> source, const RunOptions& options);
@@ -77,6 +86,7 @@ Result<Running> Run(std::shared_ptr<const tensor::TensorSource> source, const Ru
 // What a run takes, before anything is loaded, in bytes.
 struct MemoryPlan {
   uint64_t weights = 0;        // matrices, mapped from the file
+  uint64_t packed = 0;         // matrices that are packed while the model runs, instead of mapped
   uint64_t other_tensors = 0;  // mapped too: small tensors, scales, what the model does not use
   uint64_t headers = 0;        // of the files, in front of their tensors
   uint64_t vectors = 0;        // small tensors, decoded
@@ -90,9 +100,11 @@ struct MemoryPlan {
 
   uint64_t mapped() const { return weights + other_tensors + headers; }
   uint64_t total() const {
-    return mapped() + vectors + workspace + states + logits + text + program;
+    return mapped() + packed + vectors + workspace + states + logits + text + program;
   }
 };
-MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options);
+// With `pack` as a run with RunOptions::pack ends up.
+MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options,
+                      bool pack = true);
 
 }  // namespace lode::api

@@ -461,10 +461,13 @@ Json PlanJson(const Plan& plan) {
   json["agents"] = plan.options.sequences_max;
   json["rows"] = plan.options.rows_max;
   json["threads"] = plan.options.threads;
-  json["activations"] =
-      plan.options.numerics.activations == model::Activations::kF32 ? "f32" : "bf16";
+  const model::Activations activations = plan.options.numerics.activations;
+  json["activations"] = activations == model::Activations::kF32    ? "f32"
+                        : activations == model::Activations::kBF16 ? "bf16"
+                                                                   : "auto";
   json["kv_cache"] = plan.options.numerics.kv == kernels::KvType::kF32 ? "f32" : "bf16";
   json["weights"] = m.weights;
+  json["packed"] = m.packed;
   json["other_tensors"] = m.other_tensors;
   json["headers"] = m.headers;
   json["vectors"] = m.vectors;
@@ -495,6 +498,7 @@ void PrintPlan(const Plan& plan) {
                plan.options.sequences_max == 1 ? "" : "s", Number(plan.context).c_str(),
                plan.options.threads));
   row("weights", m.weights, "mapped from the file");
+  if (m.packed > 0) row("packed", m.packed, "matrices as panels, made while the model runs");
   row("other tensors", m.other_tensors, "mapped, small");
   row("headers", m.headers, "mapped, names and metadata");
   row("vectors", m.vectors, "small tensors, decoded to f32");

@@ -58,6 +58,7 @@ class GgufFile final : public tensor::TensorSource {
   const std::vector<tensor::TensorInfo>& tensors() const override { return tensors_; }
   const tensor::TensorInfo* Find(std::string_view name) const override;
   tensor::TensorView View(const tensor::TensorInfo& info) const override;
+  bool mapped() const override { return !maps_.empty(); }
 
   // All metadata of the (first) file, in its order.
   const std::vector<GgufEntry>& entries() const { return entries_; }

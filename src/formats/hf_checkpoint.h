@@ -47,6 +47,7 @@ class HfCheckpoint final : public tensor::TensorSource {
   const std::vector<tensor::TensorInfo>& tensors() const override { return tensors_; }
   const tensor::TensorInfo* Find(std::string_view name) const override;
   tensor::TensorView View(const tensor::TensorInfo& info) const override;
+  bool mapped() const override { return !in_memory_; }
   std::string WhyAbsent(std::string_view name) const override;
 
   // config.json as it stands; differs from config() for a multimodal wrapper.

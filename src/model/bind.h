@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "base/result.h"
@@ -55,7 +56,22 @@ struct MtpHead {
   std::vector<Layer> layers;                                   // empty: the model has none
 };
 
-// Life: keeps its source (the mapped files) alive. Threads: read-only after Bind, so any.
+// Memory for packed matrices, in huge pages where the system has them.
+class PackedMemory {
+ public:
+  // nullptr: the system has none.
+  static std::unique_ptr<PackedMemory> Take(uint64_t bytes);
+  ~PackedMemory();
+  std::byte* data() { return data_; }
+
+ private:
+  PackedMemory() = default;
+  std::byte* data_ = nullptr;
+  uint64_t bytes_ = 0;
+};
+
+// Life: keeps its source (the mapped files) alive. Threads: read-only after Bind, so any; but a Packer
+// sets Weight::packed between steps.
 struct Model {
   ModelSpec spec;
   std::shared_ptr<const tensor::TensorSource> source;
@@ -65,6 +81,10 @@ struct Model {
   MtpHead mtp;
   // Scales per row, decoded; Weight::row_scales point into these.
   std::vector<std::unique_ptr<std::vector<float>>> row_scales;
+
+  // What Weight::packed points into, unless the file itself is packed.
+  std::vector<std::unique_ptr<PackedMemory>> packed;
+  std::mutex packed_mutex;
 
   uint64_t weight_bytes = 0;   // of the views: what stays in the file
   uint64_t vector_bytes = 0;   // of the decoded copies

@@ -86,8 +86,14 @@ class Engine {
   Result<void> Draft(Sequence& sequence, std::span<const float> hidden,
                      std::span<const int32_t> next_tokens, float* logits);
 
+  // Called before every step, when nothing runs: a place to exchange weights for others of the same value.
+  void BetweenSteps(std::function<void()> hook) { between_steps_ = std::move(hook); }
+
   // Rows after the final norm of the last step, [rows, D].
   const float* hidden() { return runner_.workspace().hidden; }
+
+  // Who sees the inputs of matrix products from now on (model::Runner::Observe); nullptr: nobody.
+  void Observe(model::InputObserver* observer) { runner_.Observe(observer); }
 
   const model::Model& model() const { return runner_.model(); }
   int64_t vocabulary() const { return model().spec.vocabulary; }
@@ -106,6 +112,7 @@ class Engine {
   Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
   int64_t sequence_tokens_max_;
+  std::function<void()> between_steps_;
   ThreadPool pool_;
   model::Runner runner_;
   StatePool states_;

@@ -64,6 +64,10 @@ class TensorSource {
   // The tensor's bytes (mapped, not copied). `info` must be one of tensors().
   virtual TensorView View(const TensorInfo& info) const = 0;
 
+  // Whether views lie in mapped files: then their pages may be given back to the system, for they come
+  // again when read.
+  virtual bool mapped() const { return false; }
+
   static constexpr size_t kConfigArrayMax = 4096;
 };
 
