@@ -27,21 +27,14 @@ constexpr int64_t NumbersPerWord(Product product) { return product == Product::k
 
 // --- exp2 ----------------------------------------------------------------------------------------
 
-// 2^z for z <= 0; exactly 0 below -126, exactly 1 at 0. A polynomial of degree 6 (minimax with p(0)
-// = 1, relative error 1.6e-8) on [-1/2, 1/2]. NaN stays NaN.
+// 2^z for z <= 0; exactly 0 below -126, exactly 1 at 0. NaN stays NaN.
 HWY_INLINE VF Exp2V(VF z) {
   const DF d;
   const hn::RebindToUnsigned<DF> du;
   const VF magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: the sum's low bits are round(z)
   const VF shifted = hn::Add(z, magic);
   const VF r = hn::Sub(z, hn::Sub(shifted, magic));
-  VF p = hn::Set(d, 0x1.41fbbep-13f);
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.5f3e54p-10f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.3b2d4cp-7f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.c6aee8p-5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.ebfbdcp-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.62e430p-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const VF p = Exp2PolynomialV(r);
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
   const VF power = hn::BitCast(d, hn::Add(hn::BitCast(du, p), exponent));
   return hn::IfThenZeroElse(hn::Lt(z, hn::Set(d, -126.0f)), power);

@@ -1,7 +1,7 @@
-// The Mamba-2 recurrence. A thread owns heads and walks all tokens of a sequence through one head: the
-// state of a head (N x P floats, 32 KiB at N = 128, P = 64) stays in L1. Two tokens share a pass over the
-// state, which halves its traffic and changes no bit: each (n, p) sees its tokens in order and each y
-// takes n in ascending order. No horizontal sums: n is the loop, p is the vector.
+// The Mamba-2 recurrence. A thread owns heads and walks all tokens of a sequence through one head:
+// the state of a head (N x P floats, 32 KiB at N = 128, P = 64) stays in L1. Two tokens share a
+// pass over the state, which halves its traffic and changes no bit: each (n, p) sees its tokens in
+// order and each y takes n in ascending order. No horizontal sums: n is the loop, p is the vector.
 #include <algorithm>
 
 #include "kernels/cpu/targets.h"
@@ -21,7 +21,6 @@ struct ScanHead {
   const float* source;  // [N, padded]
   float* target;        // [N, padded]
 };
-constexpr int64_t kHeadDimMax = 512;
 }  // namespace lode::kernels
 #endif
 
@@ -31,34 +30,46 @@ namespace HWY_NAMESPACE {
 
 HWY_INLINE float ExpOne(float x) { return hn::GetLane(ExpV(hn::Set(DF(), x))); }
 
+// T tokens of one head: what changes with the token.
+template <int T>
+struct ScanRows {
+  const float* x[T];
+  const float* b[T];
+  const float* c[T];
+  float dt[T];
+  float decay[T];  // exp(dt * A)
+  float* y[T];
+};
+
 // T tokens (1 or 2) over `VECTORS` vectors of p, from `source` to `target`.
 template <int T, int VECTORS>
-HWY_INLINE void ScanPass(int64_t state, int64_t padded, const float* HWY_RESTRICT source,
-                         float* target, const float* decay, const float (*xdt)[kHeadDimMax],
-                         const float* const* b, const float* const* c, float (*y)[kHeadDimMax],
+HWY_INLINE void ScanPass(const ScanHead& head, const float* source, const ScanRows<T>& rows,
                          int64_t p) {
   const DF d;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
-  VF x[T][VECTORS];
+  const int64_t padded = head.padded;
+  VF x[T][VECTORS];  // dt * x
   VF sum[T][VECTORS];
   VF decays[T];
   HWY_UNROLL(16)
   for (int t = 0; t < T; ++t) {
-    decays[t] = hn::Set(d, decay[t]);
+    decays[t] = hn::Set(d, rows.decay[t]);
     HWY_UNROLL(16)
     for (int v = 0; v < VECTORS; ++v) {
-      x[t][v] = hn::Load(d, xdt[t] + p + v * L);
+      x[t][v] = hn::Mul(hn::Set(d, rows.dt[t]), LoadPadded(rows.x[t], p + v * L, head.head_dim));
       sum[t][v] = hn::Zero(d);
     }
   }
-  for (int64_t n = 0; n < state; ++n) {
+  const float* from = source + p;
+  float* to = head.target + p;
+  for (int64_t n = 0; n < head.state; ++n, from += padded, to += padded) {
     VF h[VECTORS];
     HWY_UNROLL(16)
-    for (int v = 0; v < VECTORS; ++v) h[v] = hn::LoadU(d, source + n * padded + p + v * L);
+    for (int v = 0; v < VECTORS; ++v) h[v] = hn::LoadU(d, from + v * L);
     HWY_UNROLL(16)
     for (int t = 0; t < T; ++t) {
-      const VF bn = hn::Set(d, b[t][n]);
-      const VF cn = hn::Set(d, c[t][n]);
+      const VF bn = hn::Set(d, rows.b[t][n]);
+      const VF cn = hn::Set(d, rows.c[t][n]);
       HWY_UNROLL(16)
       for (int v = 0; v < VECTORS; ++v) {
         h[v] = hn::MulAdd(h[v], decays[t], hn::Mul(x[t][v], bn));
@@ -66,43 +77,26 @@ HWY_INLINE void ScanPass(int64_t state, int64_t padded, const float* HWY_RESTRIC
       }
     }
     HWY_UNROLL(16)
-    for (int v = 0; v < VECTORS; ++v) hn::StoreU(h[v], d, target + n * padded + p + v * L);
+    for (int v = 0; v < VECTORS; ++v) hn::StoreU(h[v], d, to + v * L);
   }
+  const VF skip = hn::Set(d, head.d);
   HWY_UNROLL(16)
   for (int t = 0; t < T; ++t) {
     HWY_UNROLL(16)
-    for (int v = 0; v < VECTORS; ++v) hn::Store(sum[t][v], d, y[t] + p + v * L);
+    for (int v = 0; v < VECTORS; ++v) {
+      const VF raw = LoadPadded(rows.x[t], p + v * L, head.head_dim);
+      StorePadded(hn::MulAdd(skip, raw, sum[t][v]), rows.y[t], p + v * L, head.head_dim);
+    }
   }
 }
 
 template <int T>
-HWY_INLINE void ScanTokens(const ScanHead& head, const float* source, const float* const* x,
-                           const float* dt, const float* const* b, const float* const* c,
-                           float* const* y) {
-  const DF d;
-  const auto L = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN float xdt[T][kHeadDimMax];
-  HWY_ALIGN float sums[T][kHeadDimMax];
-  float decay[T];
-  for (int t = 0; t < T; ++t) {
-    decay[t] = ExpOne(dt[t] * head.a);
-    for (int64_t p = 0; p < head.head_dim; ++p) xdt[t][p] = dt[t] * x[t][p];
-    for (int64_t p = head.head_dim; p < head.padded; ++p) xdt[t][p] = 0.0f;
-  }
+HWY_INLINE void ScanTokens(const ScanHead& head, const float* source, ScanRows<T>& rows) {
+  const auto L = static_cast<int64_t>(hn::Lanes(DF()));
+  for (int t = 0; t < T; ++t) rows.decay[t] = ExpOne(rows.dt[t] * head.a);
   int64_t p = 0;
-  for (; p + 2 * L <= head.padded; p += 2 * L) {
-    ScanPass<T, 2>(head.state, head.padded, source, head.target, decay, xdt, b, c, sums, p);
-  }
-  for (; p < head.padded; p += L) {
-    ScanPass<T, 1>(head.state, head.padded, source, head.target, decay, xdt, b, c, sums, p);
-  }
-  for (int t = 0; t < T; ++t) {
-    const VF skip = hn::Set(d, head.d);
-    for (int64_t i = 0; i < head.head_dim; i += L) {
-      const VF xv = LoadPadded(x[t], i, head.head_dim);
-      StorePadded(hn::MulAdd(skip, xv, hn::Load(d, sums[t] + i)), y[t], i, head.head_dim);
-    }
-  }
+  for (; p + 2 * L <= head.padded; p += 2 * L) ScanPass<T, 2>(head, source, rows, p);
+  for (; p < head.padded; p += L) ScanPass<T, 1>(head, source, rows, p);
 }
 
 void ScanHeadRows(const ScanHead& head, int64_t rows, const float* x, const float* b,
@@ -111,20 +105,21 @@ void ScanHeadRows(const ScanHead& head, int64_t rows, const float* x, const floa
   const float* source = head.source;
   int64_t t = 0;
   for (; t + 2 <= rows; t += 2) {
-    const float* xs[2] = {x + t * xbc_stride, x + (t + 1) * xbc_stride};
-    const float* bs[2] = {b + t * xbc_stride, b + (t + 1) * xbc_stride};
-    const float* cs[2] = {c + t * xbc_stride, c + (t + 1) * xbc_stride};
-    const float dts[2] = {dt[t * dt_stride], dt[(t + 1) * dt_stride]};
-    float* ys[2] = {y + t * y_stride, y + (t + 1) * y_stride};
-    ScanTokens<2>(head, source, xs, dts, bs, cs, ys);
+    ScanRows<2> two;
+    for (int i = 0; i < 2; ++i) {
+      two.x[i] = x + (t + i) * xbc_stride;
+      two.b[i] = b + (t + i) * xbc_stride;
+      two.c[i] = c + (t + i) * xbc_stride;
+      two.dt[i] = dt[(t + i) * dt_stride];
+      two.y[i] = y + (t + i) * y_stride;
+    }
+    ScanTokens<2>(head, source, two);
     source = head.target;
   }
   if (t < rows) {
-    const float* xs[1] = {x + t * xbc_stride};
-    const float* bs[1] = {b + t * xbc_stride};
-    const float* cs[1] = {c + t * xbc_stride};
-    float* ys[1] = {y + t * y_stride};
-    ScanTokens<1>(head, source, xs, &dt[t * dt_stride], bs, cs, ys);
+    ScanRows<1> one = {{x + t * xbc_stride}, {b + t * xbc_stride}, {c + t * xbc_stride},
+                       {dt[t * dt_stride]},  {},                   {y + t * y_stride}};
+    ScanTokens<1>(head, source, one);
   }
 }
 
@@ -133,7 +128,6 @@ void ScanHeadRows(const ScanHead& head, int64_t rows, const float* x, const floa
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "base/check.h"
 namespace lode::kernels {
 
 HWY_EXPORT(ScanHeadRows);
@@ -142,7 +136,6 @@ void SelectiveScan(Context& context, const ScanShape& shape,
                    std::span<const ScanSequence> sequences, const float* x, const float* b,
                    const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,
                    const float* a, const float* d, float* y, int64_t y_stride) {
-  LODE_CHECK(PaddedHeadDim(shape.head_dim) <= kHeadDimMax);
   const auto scan = HWY_DYNAMIC_DISPATCH(ScanHeadRows);
   const int64_t padded = PaddedHeadDim(shape.head_dim);
   const auto count = static_cast<int64_t>(sequences.size());

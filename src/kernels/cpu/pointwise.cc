@@ -15,17 +15,15 @@ HWY_BEFORE_NAMESPACE();
 namespace lode::kernels {
 namespace HWY_NAMESPACE {
 
-HWY_INLINE float InverseRms(const float* x, int64_t width, float eps) {
-  const float squares = Sum16(
-      width, [&](int64_t i) { return LoadPadded(x, i, width); },
-      [](VF v, VF sum) { return hn::MulAdd(v, v, sum); });
+HWY_INLINE float InverseRms(float squares, int64_t width, float eps) {
   return 1.0f / std::sqrt(squares / static_cast<float>(width) + eps);
 }
 
-HWY_INLINE void Normalize(const float* x, const float* w, float eps, int64_t width, float* y) {
+// y = (x * r) * w
+HWY_INLINE void Scale(const float* x, const float* w, float inverse_rms, int64_t width, float* y) {
   const DF d;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
-  const VF r = hn::Set(d, InverseRms(x, width, eps));
+  const VF r = hn::Set(d, inverse_rms);
   for (int64_t i = 0; i < width; i += L) {
     const VF v = hn::Mul(LoadPadded(x, i, width), r);
     StorePadded(hn::Mul(v, LoadPadded(w, i, width)), y, i, width);
@@ -33,20 +31,25 @@ HWY_INLINE void Normalize(const float* x, const float* w, float eps, int64_t wid
 }
 
 void NormRow(const float* x, const float* w, float eps, int64_t width, float* y) {
-  Normalize(x, w, eps, width, y);
+  const float squares = Sum16(
+      width, [&](int64_t i) HWY_ATTR { return LoadPadded(x, i, width); },
+      [](VF v, VF sum) HWY_ATTR { return hn::MulAdd(v, v, sum); });
+  Scale(x, w, InverseRms(squares, width, eps), width, y);
 }
 
 void GatedNormRow(float* y, const float* z, const float* w, float eps, int64_t width,
                   int64_t groups) {
-  const DF d;
-  const auto L = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < width; i += L) {
-    const VF v = hn::Mul(LoadPadded(y, i, width), SiluV(LoadPadded(z, i, width)));
-    StorePadded(v, y, i, width);
-  }
   const int64_t group = width / groups;
-  for (int64_t g = 0; g < groups; ++g) {
-    Normalize(y + g * group, w + g * group, eps, group, y + g * group);
+  for (int64_t g = 0; g < groups; ++g, y += group, z += group, w += group) {
+    const float squares = Sum16(
+        group,
+        [&](int64_t i) HWY_ATTR {
+          const VF v = hn::Mul(LoadPadded(y, i, group), SiluV(LoadPadded(z, i, group)));
+          StorePadded(v, y, i, group);
+          return v;
+        },
+        [](VF v, VF sum) HWY_ATTR { return hn::MulAdd(v, v, sum); });
+    Scale(y, w, InverseRms(squares, group, eps), group, y);
   }
 }
 
@@ -76,12 +79,37 @@ void SigmoidRow(const float* x, int64_t width, float* y) {
   }
 }
 
+// silu(bias + sum over taps of w * the tap's row) for channels [begin, end); kTaps = 0: any number.
+template <int kTaps, class Row>
+HWY_INLINE void ConvRow(const Row& row, const float* w, const float* bias, int64_t taps,
+                        int64_t channels, int64_t begin, int64_t end, float* out) {
+  const DF d;
+  const auto L = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t count = kTaps > 0 ? kTaps : taps;
+  const float* rows[kTaps > 0 ? kTaps : 1];
+  for (int j = 0; j < kTaps; ++j) rows[j] = row(j);
+  const auto at = [&](int64_t j) HWY_ATTR { return kTaps > 0 ? rows[j] : row(j); };
+  int64_t c = begin;
+  for (; c + L <= end; c += L) {
+    VF sum = hn::LoadU(d, bias + c);
+    HWY_UNROLL(4)
+    for (int64_t j = 0; j < count; ++j) {
+      sum = hn::MulAdd(hn::LoadU(d, w + j * channels + c), hn::LoadU(d, at(j) + c), sum);
+    }
+    hn::StoreU(SiluV(sum), d, out + c);
+  }
+  if (c == end) return;
+  VF sum = LoadPadded(bias, c, end);
+  for (int64_t j = 0; j < count; ++j) {
+    sum = hn::MulAdd(LoadPadded(w + j * channels, c, end), LoadPadded(at(j), c, end), sum);
+  }
+  StorePadded(SiluV(sum), out, c, end);
+}
+
 // Channels [begin, end) of one sequence. Rows before the first are in `source`.
 void ConvRange(const ConvSequence& sequence, const float* x, int64_t x_stride, const float* w,
                const float* bias, int64_t taps, int64_t channels, float* out, int64_t out_stride,
                int64_t begin, int64_t end) {
-  const DF d;
-  const auto L = static_cast<int64_t>(hn::Lanes(d));
   const int64_t history = taps - 1;
   const auto row = [&](int64_t t) {  // raw row t of the sequence's rows, t >= -history
     return t >= 0 ? x + (sequence.rows.begin + t) * x_stride
@@ -89,13 +117,11 @@ void ConvRange(const ConvSequence& sequence, const float* x, int64_t x_stride, c
   };
   for (int64_t t = 0; t < sequence.rows.count; ++t) {
     float* target = out + (sequence.rows.begin + t) * out_stride;
-    for (int64_t c = begin; c < end; c += L) {
-      VF sum = LoadPadded(bias, c, end);
-      for (int64_t j = 0; j < taps; ++j) {
-        sum = hn::MulAdd(LoadPadded(w + j * channels, c, end),
-                         LoadPadded(row(t - history + j), c, end), sum);
-      }
-      StorePadded(SiluV(sum), target, c, end);
+    const auto tap = [&](int64_t j) { return row(t - history + j); };
+    if (taps == 4) {
+      ConvRow<4>(tap, w, bias, taps, channels, begin, end, target);
+    } else {
+      ConvRow<0>(tap, w, bias, taps, channels, begin, end, target);
     }
   }
   // The last raw rows, oldest first: ascending order also holds when source and target are one.
@@ -141,6 +167,28 @@ int64_t RowGrain(int64_t width) {
   return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
 }
 
+// An expert and what it is chosen by.
+struct Ranked {
+  float key;
+  int32_t expert;
+};
+
+// The experts of the largest score + bias, best first; of equals the lower id first. Most experts
+// cost one comparison: with the worst that is kept.
+void SelectBest(const std::vector<float>& scores, const float* bias, std::vector<Ranked>* best) {
+  const auto top_k = static_cast<int64_t>(best->size());
+  int64_t kept = 0;
+  for (size_t e = 0; e < scores.size(); ++e) {
+    const float key = scores[e] + (bias != nullptr ? bias[e] : 0.0f);
+    if (kept == top_k && !(key > (*best)[static_cast<size_t>(kept - 1)].key)) continue;
+    int64_t at = kept < top_k ? kept++ : kept - 1;
+    for (; at > 0 && key > (*best)[static_cast<size_t>(at - 1)].key; --at) {
+      (*best)[static_cast<size_t>(at)] = (*best)[static_cast<size_t>(at - 1)];
+    }
+    (*best)[static_cast<size_t>(at)] = {key, static_cast<int32_t>(e)};
+  }
+}
+
 }  // namespace
 
 void RmsNorm(Context& context, const float* x, int64_t x_stride, const float* w, float eps,
@@ -177,7 +225,11 @@ void CausalConvSilu(Context& context, std::span<const ConvSequence> sequences, c
   constexpr int64_t kBlock = 256;
   const int64_t blocks = (channels + kBlock - 1) / kBlock;
   const auto count = static_cast<int64_t>(sequences.size());
-  context.pool().ParallelFor(blocks * count, 4, [&](int64_t begin, int64_t end, int) {
+  int64_t rows = 0;
+  for (const ConvSequence& s : sequences) rows += s.rows.count;
+  // Blocks worth a few microseconds together; one token is not worth another thread.
+  const int64_t grain = std::max<int64_t>(1, 32 * count / std::max<int64_t>(1, rows));
+  context.pool().ParallelFor(blocks * count, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t block = i % blocks;
       conv(sequences[static_cast<size_t>(i / blocks)], x, x_stride, w, bias, taps, channels, out,
@@ -200,24 +252,19 @@ void RouteTopK(Context& context, const float* logits, const float* bias, int64_t
   const auto sigmoid = HWY_DYNAMIC_DISPATCH(SigmoidRow);
   context.pool().ParallelFor(rows, RowGrain(experts * 4), [&](int64_t begin, int64_t end, int) {
     std::vector<float> scores(static_cast<size_t>(experts));
-    std::vector<int32_t> order(static_cast<size_t>(experts));
+    std::vector<Ranked> best(static_cast<size_t>(top_k));
     for (int64_t t = begin; t < end; ++t) {
       sigmoid(logits + t * experts, experts, scores.data());
-      for (int64_t e = 0; e < experts; ++e) order[static_cast<size_t>(e)] = static_cast<int32_t>(e);
-      const auto key = [&](int32_t e) { return scores[e] + (bias != nullptr ? bias[e] : 0.0f); };
-      std::partial_sort(order.begin(), order.begin() + top_k, order.end(),
-                        [&](int32_t a, int32_t b) {
-                          const float ka = key(a);
-                          const float kb = key(b);
-                          return ka != kb ? ka > kb : a < b;
-                        });
+      SelectBest(scores, bias, &best);
       float sum = 0.0f;
-      for (int64_t s = 0; s < top_k; ++s) sum += scores[order[static_cast<size_t>(s)]];
-      std::sort(order.begin(), order.begin() + top_k);
+      for (const Ranked& r : best) sum += scores[static_cast<size_t>(r.expert)];
+      std::sort(best.begin(), best.end(),
+                [](const Ranked& a, const Ranked& b) { return a.expert < b.expert; });
       for (int64_t s = 0; s < top_k; ++s) {
-        const int32_t e = order[static_cast<size_t>(s)];
+        const int32_t e = best[static_cast<size_t>(s)].expert;
+        const float score = scores[static_cast<size_t>(e)];
         expert_ids[t * top_k + s] = e;
-        weights[t * top_k + s] = (normalize ? scores[e] / (sum + 1e-20f) : scores[e]) * scale;
+        weights[t * top_k + s] = (normalize ? score / (sum + 1e-20f) : score) * scale;
       }
     }
   });
