@@ -50,6 +50,8 @@ int Main(int argc, char** argv) {
   AddRender(app, &action);
   AddInspect(app, &action);
   AddConvert(app, &action);
+  AddQuantize(app, &action);
+  AddPerplexity(app, &action);
   AddPull(app, &action);
   AddBench(app, &action);
   AddSelftest(app, &action);

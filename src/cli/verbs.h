@@ -18,6 +18,8 @@ void AddDetokenize(CLI::App& app, Action* action);
 void AddRender(CLI::App& app, Action* action);
 void AddInspect(CLI::App& app, Action* action);
 void AddConvert(CLI::App& app, Action* action);
+void AddPerplexity(CLI::App& app, Action* action);
+void AddQuantize(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);
 void AddBench(CLI::App& app, Action* action);
 void AddSelftest(CLI::App& app, Action* action);

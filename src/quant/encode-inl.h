@@ -1,11 +1,11 @@
-// The search for the scale (and minimum) of blocks, 16 blocks at a time: a lane is a block, so no sum
-// crosses lanes and every instruction set gives the same bits. Vectors are GCC's and clang's own, as wide
-// as the including file says with LODE_LANES; everything lies in an anonymous namespace, for it is compiled
-// once for each instruction set (encode_avx2.cc and its siblings).
+// The search for the scale (and minimum) of blocks, 16 blocks at a time: a lane is a block, so no
+// sum crosses lanes and every instruction set gives the same bits. Vectors are GCC's and clang's
+// own, as wide as the including file says with LODE_LANES; everything lies in an anonymous
+// namespace, for it is compiled once for each instruction set (encode_avx2.cc and its siblings).
 //
-// The error that is made small is sum over elements of w (x - decoded)^2. Each fit tries a number of
-// positions for the largest element, takes the least-squares scale of each rounding, keeps the best and
-// improves it by rounding and fitting in turns (Lloyd's iteration).
+// The error that is made small is sum over elements of w (x - decoded)^2. Each fit tries a number
+// of positions for the largest element, takes the least-squares scale of each rounding, keeps the
+// best and improves it by rounding and fitting in turns (Lloyd's iteration).
 //
 // No include guard: not a header of declarations. The includer has included what is needed.
 
@@ -40,10 +40,10 @@ LODE_INLINE V Round(V v) {
   return (v + magic) - magic;
 }
 
-// --- grids: the levels that a scaled element may take ----------------------------------------------
+// --- grids: the levels that a scaled element may take -------------------------------------------
 
-// Whole numbers kLow..kHigh. The signed maximum is tried at kPlaces positions: from kLow outwards, and
-// on the other side, where the range ends at kHigh.
+// Whole numbers kLow..kHigh. The signed maximum is tried at kPlaces positions: from kLow outwards,
+// and on the other side, where the range ends at kHigh.
 template <int kLow, int kHigh, int kDown, int kUp>
 struct Whole {
   static constexpr int kPlaces = kDown + kUp;
@@ -108,7 +108,7 @@ LODE_INLINE V NearestIq4(V v) {
 struct GridIq4 {
   static constexpr int kPlaces = 12;
   static float Place(int i) {
-    return i < 7 ? -136.0f + 4.0f * static_cast<float>(i) : 100.0f + 5.0f * static_cast<float>(i - 7);
+    return i < 7 ? -136.0f + 4.0f * static_cast<float>(i) : 65.0f + 5.0f * static_cast<float>(i);
   }
   static LODE_INLINE V Level(V v) { return NearestIq4(v); }
 };
@@ -125,7 +125,7 @@ struct GridFp4 {
   }
 };
 
-// --- a batch of blocks -------------------------------------------------------------------------------
+// --- a batch of blocks --------------------------------------------------------------------------
 
 // Element i of block b is at [i * kBatch + b]; `level` receives what the elements are rounded to.
 struct Batch {
@@ -138,8 +138,8 @@ struct alignas(64) Lanes {
   float at[kBatch];
 };
 
-// `count` blocks of n elements from x; blocks that are not there are zeros. Numbers too large for any
-// type (and those that are none) are replaced, so that no sum overflows.
+// `count` blocks of n elements from x; blocks that are not there are zeros. Numbers too large for
+// any type (and those that are none) are replaced, so that no sum overflows.
 //   importance: of the columns of a row, or nullptr; `column` is the first block's.
 void Gather(const float* x, int count, int n, const float* importance, int64_t column, int64_t cols,
             Batch* batch) {
@@ -161,7 +161,7 @@ void Gather(const float* x, int count, int n, const float* importance, int64_t c
   }
 }
 
-// --- one scale a block -------------------------------------------------------------------------------
+// --- one scale a block --------------------------------------------------------------------------
 
 // Sums over a block's elements of w x q and w q^2, q the levels under the inverse scale `id`.
 template <class Grid, int kN>
@@ -234,7 +234,8 @@ LODE_INLINE V ScaleError(const Batch& batch, int g, V d) {
   return error;
 }
 
-// Where trial scales lie below best in error, they become the best. `trial` and `tag` are the caller's.
+// Where trial scales lie below best in error, they become the best. `trial` and `tag` are the
+// caller's.
 template <class Grid, int kN>
 void TryScale(const Batch& batch, const Lanes& trial, const Lanes& tag, Lanes* best_error,
               Lanes* best_tag) {
@@ -246,7 +247,7 @@ void TryScale(const Batch& batch, const Lanes& trial, const Lanes& tag, Lanes* b
   }
 }
 
-// --- a scale and a minimum a block -------------------------------------------------------------------
+// --- a scale and a minimum a block --------------------------------------------------------------
 
 // x is about scale * level + offset, levels 0..kMax.
 struct AffineSums {
@@ -361,7 +362,7 @@ LODE_INLINE V AffineError(const Batch& batch, int g, V d, V b) {
   return error;
 }
 
-// --- storing -----------------------------------------------------------------------------------------
+// --- storing ------------------------------------------------------------------------------------
 
 LODE_INLINE float RoundF16(float value, uint8_t* target) {
   const float bounded = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;

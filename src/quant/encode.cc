@@ -79,9 +79,10 @@ void EncodeRows(DType dtype, const float* x, int64_t rows, int64_t cols, const f
 }
 
 float TensorScale(DType dtype, float largest) {
-  // NVFP4: a block's largest element over 6 must fit E4M3 up to 448, and 3/2 of that when it is mapped
-  // to 4; so the largest block's scale is 256 (Cook et al. 2025).
-  const float span = dtype == DType::kNVFP4 ? 6.0f * 256.0f : dtype == DType::kF8E4M3 ? 448.0f : 0.0f;
+  // NVFP4: a block's largest element over 6 must fit E4M3 up to 448, and 3/2 of that when it is
+  // mapped to 4; so the largest block's scale is 256 (Cook et al. 2025).
+  const float fp8 = dtype == DType::kF8E4M3 ? 448.0f : 0.0f;
+  const float span = dtype == DType::kNVFP4 ? 6.0f * 256.0f : fp8;
   if (span == 0.0f || !(largest > 0.0f) || !std::isfinite(largest)) return 1.0f;
   return std::max(largest / span, 1e-30f);
 }

@@ -1,5 +1,5 @@
-// The encoders with AVX2. Only the code between the pragmas is compiled for it: what the headers above
-// define inline stays fit for every machine.
+// The encoders with AVX2. Only the code between the pragmas is compiled for it: what the headers
+// above define inline stays fit for every machine.
 #include <bit>
 #include <cstdint>
 

@@ -7,7 +7,8 @@
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c"))), apply_to = function)
+#define LODE_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c"
+#pragma clang attribute push(__attribute__((target(LODE_AVX512))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c")

@@ -1,12 +1,12 @@
-// Every quantized type's blocks from the fits of encode-inl.h: what is stored, in which order of bits.
-// Layouts are those of tensor/blocks.cc, which decodes them.
+// Every quantized type's blocks from the fits of encode-inl.h: what is stored, in which order of
+// bits. Layouts are those of tensor/blocks.cc, which decodes them.
 //
 // No include guard: not a header of declarations.
 
 namespace lode::quant {
 namespace {
 
-// --- blocks of 32 with one scale in F16 --------------------------------------------------------------
+// --- blocks of 32 with one scale in F16 ---------------------------------------------------------
 
 // What the types with single blocks share: fit, store the scale, assign under the stored one, pack.
 template <class Grid, class Pack>
@@ -72,7 +72,7 @@ void EncodeAffine(Batch& batch, int count, uint8_t* out) {
   }
 }
 
-// --- FP4 ---------------------------------------------------------------------------------------------
+// --- FP4 ----------------------------------------------------------------------------------------
 
 template <int kN>
 void LargestOf(const Batch& batch, Lanes* largest) {
@@ -90,8 +90,8 @@ LODE_INLINE float HalfE8M0(int code) {
   return std::bit_cast<float>(bits);
 }
 
-// The scale is a power of two: the usual one puts the largest element between 4 and 8 (6 is the last
-// level); half and twice of it are tried, too.
+// The scale is a power of two: the usual one puts the largest element between 4 and 8 (6 is the
+// last level); half and twice of it are tried, too.
 void EncodeMxfp4(Batch& batch, int count, uint8_t* out) {
   Lanes largest, trial, tag, error, code;
   LargestOf<32>(batch, &largest);
@@ -126,9 +126,10 @@ LODE_INLINE int ScaleCode(float value) {
   return Clamp(code, 1, 0x7E);
 }
 
-// Four blocks of 16 make one of 64; a batch is four of these. The largest element of a block is mapped
-// to 6 or to 4 (Cook et al. 2025, "four over six"), which leaves other gaps between the levels; the E4M3
-// scales between the two and just beyond are tried as well, and the smallest error wins.
+// Four blocks of 16 make one of 64; a batch is four of these. The largest element of a block is
+// mapped to 6 or to 4 (Cook et al. 2025, "four over six"), which leaves other gaps between the
+// levels; the E4M3 scales between the two and just beyond are tried as well, and the smallest error
+// wins.
 void EncodeNvfp4(Batch& batch, int count, bool four_over_six, uint8_t* out) {
   Lanes largest, trial, tag, error, code;
   LargestOf<16>(batch, &largest);
@@ -159,7 +160,7 @@ void EncodeNvfp4(Batch& batch, int count, bool four_over_six, uint8_t* out) {
   }
 }
 
-// --- the loop over all blocks ------------------------------------------------------------------------
+// --- the loop over all blocks -------------------------------------------------------------------
 
 // Batches of blocks of kN elements; kGroup of them make kBytes bytes.
 template <int kN, int kGroup, int kBytes, class Encode>

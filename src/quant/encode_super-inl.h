@@ -1,20 +1,22 @@
-// The K types and IQ4_XS: super-blocks of 256 whose blocks' scales are themselves whole numbers under one
-// scale of the super-block. First every block's best scale; then the super-block's; then, in turns, each
-// block's whole-number scale by its true error, and the super-block's scale by least squares.
+// The K types and IQ4_XS: super-blocks of 256 whose blocks' scales are themselves whole numbers
+// under one scale of the super-block. First every block's best scale; then the super-block's; then,
+// in turns, each block's whole-number scale by its true error, and the super-block's scale by least
+// squares.
 //
 // No include guard: not a header of declarations.
 
 namespace lode::quant {
 namespace {
 
-// --- one scale a block -------------------------------------------------------------------------------
+// --- one scale a block --------------------------------------------------------------------------
 
 struct SuperScale {
   float d[kBatch];    // of the super-block that the lane belongs to
   int scale[kBatch];  // of the block
 };
 
-// The factor under which whole numbers kLow..kHigh come nearest to the blocks' scales, each weighted.
+// The factor under which whole numbers kLow..kHigh come nearest to the blocks' scales, each
+// weighted.
 template <int kSubs, int kLow, int kHigh>
 float FitSuperScale(const float* scale, const float* weight) {
   float largest = 0.0f;
@@ -182,7 +184,7 @@ void EncodeIq4Xs(Batch& batch, int count, uint8_t* out) {
   }
 }
 
-// --- a scale and a minimum a block -------------------------------------------------------------------
+// --- a scale and a minimum a block --------------------------------------------------------------
 
 struct SuperAffine {
   float d[kBatch], dmin[kBatch];
@@ -194,7 +196,8 @@ struct AffineLanes {
   Lanes w, wx, l, ll, xl;
 };
 
-// Whole-number scales and minima: the nearest to the wanted ones and their neighbours, by true error.
+// Whole-number scales and minima: the nearest to the wanted ones and their neighbours, by true
+// error.
 template <int kMax, int kN, int kTop>
 void ChooseAffine(const Batch& batch, const Lanes& scale, const Lanes& offset, SuperAffine* super,
                   Lanes* error) {
@@ -351,7 +354,8 @@ void EncodeQ45K(Batch& batch, int count, uint8_t* out) {
     uint8_t* low = out + (kMax == 15 ? 16 : 48);
     for (int j = 0; j < 8; j += 2) {
       for (int l = 0; l < 32; ++l) {
-        low[16 * j + l] = static_cast<uint8_t>((q[32 * j + l] & 15) | (q[32 * j + 32 + l] & 15) << 4);
+        const uint8_t* pair = q + 32 * j + l;
+        low[16 * j + l] = static_cast<uint8_t>((pair[0] & 15) | (pair[32] & 15) << 4);
       }
     }
     for (int l = 0; kMax == 31 && l < 32; ++l) {

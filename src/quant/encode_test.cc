@@ -194,7 +194,8 @@ TEST(Encode, Fp4TakesTheBestOfAllBlockScales) {
   EXPECT_NEAR(EncodeError(DType::kNVFP4, x) * size / nvfp4, 1.0, 2e-3);
 }
 
-// A fine grid of steps and minima, the best of it improved by nothing: what a patient person would do.
+// A fine grid of steps and minima, the best of it improved by nothing: what a patient person would
+// do.
 double LeastAffine(const float* x, int n, int top, bool negative) {
   const auto [low, high] = std::minmax_element(x, x + n);
   const double bottom = negative ? std::min(0.0f, *low) : *low;

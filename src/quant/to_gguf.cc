@@ -62,17 +62,6 @@ DType MostCommon(const std::map<DType, uint64_t>& bytes) {
   return best;
 }
 
-void WarnOfOthers(const model::ModelSpec& spec, ConvertReport* report) {
-  const bool mlp = model::CountLayers(spec, model::BlockKind::kMlp) > 0;
-  const bool moe = model::CountLayers(spec, model::BlockKind::kMoe) > 0;
-  if (mlp && moe) {
-    report->warnings.push_back("llama.cpp does not run a model with both dense MLPs and experts");
-  }
-  if (model::CountLayers(spec, model::BlockKind::kAttention) == 0) {
-    report->warnings.push_back("llama.cpp does not run a model without an attention layer");
-  }
-}
-
 // One conversion of a checkpoint.
 class ToGguf {
  public:
@@ -113,7 +102,7 @@ Result<void> ToGguf::Run(const std::string& out) {
   LODE_TRY(SetVocabulary(in_, spec, &writer, &report_.warnings));
   LODE_TRY(Declare(&writer));
   LODE_TRY(Remember(&writer));
-  WarnOfOthers(spec, &report_);
+  for (std::string& warning : WarnOfOthers(spec)) report_.warnings.push_back(std::move(warning));
   LODE_TRY(writer.Begin(out, options_.shard_bytes_max));
   const Sink sink = [&](std::span<const std::byte> bytes) { return writer.Write(bytes); };
   for (const Output& output : outputs_) {
@@ -262,15 +251,6 @@ Result<void> ToGguf::WriteOutput(const Output& output, const Sink& sink) {
   return {};
 }
 
-// Keys that say how this very file is cut, not what the model is.
-bool IsOfTheFile(std::string_view key) {
-  return StartsWith(key, "split.") || key == "general.alignment";
-}
-
-bool IsOfTheRecord(std::string_view key) {
-  return StartsWith(key, "lode.safetensors.") || StartsWith(key, "lode.kept.");
-}
-
 // One conversion of a GGUF into another.
 class Recoder {
  public:
@@ -385,6 +365,27 @@ Result<void> Recoder::Run(const std::string& out) {
 }
 
 }  // namespace
+
+bool IsOfTheFile(std::string_view key) {
+  return StartsWith(key, "split.") || key == "general.alignment";
+}
+
+bool IsOfTheRecord(std::string_view key) {
+  return StartsWith(key, "lode.safetensors.") || StartsWith(key, "lode.kept.");
+}
+
+std::vector<std::string> WarnOfOthers(const model::ModelSpec& spec) {
+  std::vector<std::string> warnings;
+  const bool mlp = model::CountLayers(spec, model::BlockKind::kMlp) > 0;
+  const bool moe = model::CountLayers(spec, model::BlockKind::kMoe) > 0;
+  if (mlp && moe) {
+    warnings.push_back("llama.cpp does not run a model with both dense MLPs and experts");
+  }
+  if (model::CountLayers(spec, model::BlockKind::kAttention) == 0) {
+    warnings.push_back("llama.cpp does not run a model without an attention layer");
+  }
+  return warnings;
+}
 
 PartData DataOf(const tensor::TensorSource& source, const SlotPlan& plan, const Part& part) {
   PartData data;

@@ -27,6 +27,8 @@ class Work {
   explicit Work(const ConvertOptions& options)
       : options_(options), pool_(std::max(1, options.threads)) {}
 
+  ThreadPool& pool() { return pool_; }
+
   void Expect(int64_t tensors, uint64_t bytes) {
     progress_.tensors_all = tensors;
     progress_.bytes_all = bytes;
@@ -105,6 +107,13 @@ inline bool IsFloatType(tensor::DType dtype) {
   return dtype == tensor::DType::kF32 || dtype == tensor::DType::kF16 ||
          dtype == tensor::DType::kBF16;
 }
+
+// Keys of a GGUF that say how this very file is cut, not what the model is; and those of the record
+// of a Hugging Face checkpoint, which no longer hold when weights have changed.
+bool IsOfTheFile(std::string_view key);
+bool IsOfTheRecord(std::string_view key);
+// Sentences about what other programs do not run.
+std::vector<std::string> WarnOfOthers(const model::ModelSpec& spec);
 
 // A part of a checkpoint that is at hand.
 PartData DataOf(const tensor::TensorSource& source, const SlotPlan& plan, const Part& part);

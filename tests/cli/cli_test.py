@@ -269,6 +269,86 @@ class CliTest(unittest.TestCase):
 
     # --- the world ---
 
+    def text_for_models(self):
+        """Some thousand tokens that are in the repository: its own documents."""
+        parts = []
+        for name in ("ARCHITECTURE", "HACKING", "SHAPES", "JOURNEYS"):
+            with open(os.path.join(SOURCE, "docs", name + ".md"), encoding="utf-8") as file:
+                parts.append(file.read())
+        return self.write("text.txt", "\n".join(parts))
+
+    def test_quantize_then_perplexity_stays_near_the_source(self):
+        text = self.text_for_models()
+        base = json.loads(run("perplexity", "demo", "--file", text, "--json", "--context", "256", "--chunks", "8",
+                              "--activations", "f32").stdout)
+        self.assertEqual(base["chunks"], 8)
+        self.assertEqual(base["predictions"], 8 * 127)
+        self.assertGreater(base["perplexity"], 1)
+        # The largest mean KL in nats, and share of ln(perplexity); measured and rounded up.
+        bounds = {"q8_0": 0.002, "q6_k": 0.006, "q5_0": 0.02, "q5_k_m": 0.02, "q4_k_m": 0.06, "iq4_nl": 0.06,
+                  "q4_0": 0.09, "nvfp4": 0.09, "4bit": 0.10, "mxfp4": 0.2, "q3_k_m": 0.3, "q2_k": 0.9}
+        for kind, bound in bounds.items():
+            out = self.path(kind + ".gguf")
+            report = run("quantize", "demo", out, kind, "--report-on", text, "--chunk", "256", "--chunks", "8",
+                         "--json")
+            self.assertEqual(report.returncode, 0, report.stderr)
+            found = json.loads(report.stdout)["evaluation"]
+            self.assertLess(found["kl"]["mean"], bound, kind)
+            self.assertGreater(found["kl"]["mean"], 0, kind)
+            self.assertAlmostEqual(found["base_perplexity"], base["perplexity"], places=3)
+            self.assertLess(abs(found["ln_perplexity_ratio"]), max(0.02, bound), kind)
+            self.assertGreater(found["same_top"], 1 - 2 * bound ** 0.5, kind)
+
+    def test_perplexity_of_a_model_against_itself_is_no_divergence(self):
+        text = self.text_for_models()
+        result = run("perplexity", "demo", "--file", text, "--kl", "demo", "--context", "128", "--chunks", "3")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("KL         mean 0.000000", result.stdout)
+        self.assertIn("same top   100.00 %", result.stdout)
+        stride = json.loads(run("perplexity", "demo", "--file", text, "--context", "128", "--stride", "32",
+                                "--chunks", "4", "--json").stdout)
+        self.assertEqual(stride["predictions"], 4 * 32)
+        short = self.write("short.txt", "too short")
+        self.assert_bad(run("perplexity", "demo", "--file", short), "tokens", "--context")
+        self.assert_bad(run("perplexity", "demo", "--file", text, "--kl", DENSE), "token")
+
+    def test_quantize_calibrates_and_remembers_what_it_measured(self):
+        text = self.text_for_models()
+        kept, out = self.path("kept.gguf"), self.path("out.gguf")
+        common = ["--chunk", "128", "--chunks", "6", "--json"]
+        first = run("quantize", "demo", out, "q4_0", "--calibrate", text, "--save-imatrix", kept, *common)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        report = json.loads(first.stdout)
+        self.assertIn("evaluation", report)
+        weighted = {m["name"]: m["weighted_error"] for m in report["matrices"] if "weighted_error" in m}
+        self.assertIn("blk.5.ffn_up_exps.weight", weighted)
+        self.assertIn("output.weight", weighted)
+        again = self.path("again.gguf")
+        second = run("quantize", "demo", again, "q4_0", "--imatrix", kept, "--json")
+        self.assertEqual(second.returncode, 0, second.stderr)
+        repeated = {m["name"]: m["weighted_error"] for m in json.loads(second.stdout)["matrices"]
+                    if "weighted_error" in m}
+        self.assertEqual(weighted, repeated)
+        short = self.write("short.txt", "too short")
+        self.assert_bad(run("quantize", "demo", self.path("x.gguf"), "q4_0", "--calibrate", short), "calibration text")
+        self.assert_bad(run("quantize", "demo", self.path("x.gguf"), "q4_0", "--imatrix", text), "importance matrix")
+
+    def test_quantize_refuses_in_a_sentence_and_leaves_nothing(self):
+        out = self.path("out.gguf")
+        self.assert_bad(run("quantize", "demo", out, "q9"), "q9", "q4_k_m")
+        self.assert_bad(run("quantize", "demo", out, "q4_0", "--tensor", "blk.0.ssm_inn.weight=q8_0"),
+                        "blk.0.ssm_in.weight")
+        self.assert_bad(run("quantize", "demo", out, "q4_0", "--tensor", "nothing"), "NAME=TYPE")
+        self.assert_bad(run("quantize", DENSE, out, "q4_0", "--experts", "q8_0"), "experts")
+        policy = self.write("policy.json", '{"haed": "q4_0"}')
+        self.assert_bad(run("quantize", "demo", out, "q4_0", "--policy", policy), "haed", "head")
+        self.assert_bad(run("quantize", "demo", "/dev/full/out.gguf", "q4_0"), "out.gguf")
+        self.assertEqual([name for name in os.listdir(self.folder) if "gguf" in name], [])
+        good = run("quantize", DENSE, out, "q4_k_m")
+        self.assertEqual(good.returncode, 0, good.stderr)
+        self.assertIn("instead of q4_k", good.stdout)
+        self.assert_bad(run("quantize", DENSE, out, "q4_0"), "--force")
+
     def test_a_full_disk_is_a_sentence(self):
         if not os.path.exists("/dev/full"):
             self.fail("/dev/full is needed")
