@@ -257,6 +257,21 @@ Result<ActivationMode> ParseActivations(const std::string& name) {
                "take auto, bf16 or f32");
 }
 
+const char* Name(kernels::KvType type) {
+  if (type == kernels::KvType::kF32) return "f32";
+  return type == kernels::KvType::kBF16 ? "bf16" : "int8";
+}
+
+Result<std::optional<kernels::KvType>> ParseKv(const std::string& name) {
+  if (name == "auto") return std::optional<kernels::KvType>();
+  for (const auto type :
+       {kernels::KvType::kF32, kernels::KvType::kBF16, kernels::KvType::kInt8}) {
+    if (name == Name(type)) return std::optional(type);
+  }
+  return Error(Code::kBadInput, "--kv has no type " + Quote(name),
+               "take auto, bf16, f32 or int8");
+}
+
 model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16) {
   switch (mode) {
     case ActivationMode::kF32:
@@ -274,6 +289,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
                                         const RunOptions& options) {
   runtime::EngineOptions resolved;
   resolved.numerics = NumericsFor(options.activations, quantized, any_bf16);
+  if (options.kv) resolved.numerics.kv = *options.kv;
   resolved.threads = options.threads > 0 ? options.threads : UsableCores();
   resolved.pin = options.pin;
   resolved.sequences_max = std::max<int64_t>(1, options.agents);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,10 @@ enum class ActivationMode { kAuto, kBF16, kF32 };
 // The mode's name, as flags spell it. Errors: the list of names.
 Result<ActivationMode> ParseActivations(const std::string& name);
 
+const char* Name(kernels::KvType type);  // as --kv spells it
+// "auto" (none), "bf16", "f32" or "int8". Errors: the list of names.
+Result<std::optional<kernels::KvType>> ParseKv(const std::string& name);
+
 struct RunOptions {
   int threads = 0;             // 0: the cores we may use
   Pin pin = Pin::kAuto;        // bind them to cores where that cannot hurt
@@ -52,6 +57,7 @@ struct RunOptions {
   int64_t agents = 1;          // sequences at once
   int64_t rows_max = 0;        // rows of a step; 0: a default
   ActivationMode activations = ActivationMode::kAuto;
+  std::optional<kernels::KvType> kv;  // the cache's numbers; none: what `activations` says
   // Bring the weights into the form that is fastest, in the background, when memory allows.
   bool pack = true;
 };

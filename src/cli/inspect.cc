@@ -432,6 +432,7 @@ struct Plan {
 
 Result<Plan> MakePlan(const Findings& found, ModelFlags& flags) {
   LODE_ASSIGN(flags.run.activations, api::ParseActivations(flags.activations));
+  LODE_ASSIGN(flags.run.kv, api::ParseKv(flags.kv));
   Plan plan;
   plan.options =
       api::EngineOptionsFor(*found.spec, found.model->quantized, found.model->any_bf16, flags.run);
@@ -465,7 +466,7 @@ Json PlanJson(const Plan& plan) {
   json["activations"] = activations == model::Activations::kF32    ? "f32"
                         : activations == model::Activations::kBF16 ? "bf16"
                                                                    : "auto";
-  json["kv_cache"] = plan.options.numerics.kv == kernels::KvType::kF32 ? "f32" : "bf16";
+  json["kv_cache"] = api::Name(plan.options.numerics.kv);
   json["weights"] = m.weights;
   json["packed"] = m.packed;
   json["other_tensors"] = m.other_tensors;

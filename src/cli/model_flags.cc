@@ -20,11 +20,14 @@ void ModelFlags::AddTo(CLI::App* verb) {
   verb->add_option("--activations", activations,
                    "rounding of activations and KV cache: auto, bf16 or f32 (reference)")
       ->type_name("TEXT:{auto,bf16,f32}");
+  verb->add_option("--kv", kv, "numbers of the KV cache: auto, bf16, f32 or int8 (half of bf16)")
+      ->type_name("TEXT:{auto,bf16,f32,int8}");
 }
 
 Result<api::Running> ModelFlags::Open(std::shared_ptr<const tensor::TensorSource> source,
                                       int64_t tokens_needed) {
   LODE_ASSIGN(run.activations, api::ParseActivations(activations));
+  LODE_ASSIGN(run.kv, api::ParseKv(kv));
   LODE_ASSIGN(run.pin, ParsePin(pin));
   if (run.context_tokens == 0) run.context_tokens = tokens_needed;
   return api::Run(std::move(source), run);

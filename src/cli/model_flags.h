@@ -12,6 +12,7 @@ namespace lode::cli {
 struct ModelFlags {
   std::string model;
   std::string activations = "auto";
+  std::string kv = "auto";
   std::string pin = "auto";
   api::RunOptions run;
 
