@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/thread_pool.h"
 #include "kernels/panel.h"
 
 namespace lode::model {
@@ -95,6 +96,7 @@ Packer::~Packer() {
 }
 
 void Packer::Work() {
+  UseProcessAffinity();  // not the one core that the engine's owner may be bound to
   for (Task& task : tasks_) {
     if (!PackTask(&task)) break;
     done_.fetch_add(1, std::memory_order_release);
