@@ -230,6 +230,7 @@ Result<Evaluation> Judge(const std::shared_ptr<const tensor::TensorSource>& sour
         return !Interrupted();
       });
   if (bar) bar->Finish();
+  if (!evaluation.ok() && evaluation.error().code() == Code::kCancelled) return InterruptedError();
   return evaluation;
 }
 
