@@ -105,7 +105,7 @@ Result<quant::Imatrix> Calibrate(const std::shared_ptr<const tensor::TensorSourc
   size_t chunks = text.tokens.size() / chunk;
   if (chunks == 0) {
     return Error(Code::kBadInput,
-                 Format("the calibration text has %zu tokens, but a chunk of %zu is needed at least",
+                 Format("the calibration text has %zu tokens, but one chunk takes %zu",
                         text.tokens.size(), chunk),
                  "some hundred thousand tokens of what the model will be used for are good");
   }
