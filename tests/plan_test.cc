@@ -4,9 +4,11 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 
 #include "api/open.h"
+#include "model/packer.h"
 #include "tests/support/shared.h"
 
 namespace lode {
@@ -38,8 +40,7 @@ std::unique_ptr<model::Model> BindModel(const std::string& path) {
 
 TEST(Plan, TheEngineTakesTheWorkspaceAndTheStatesOfThePlan) {
   for (const char* path : {"demo", "golden/latent-super", "golden/gguf/moe-k.gguf"}) {
-    const auto model =
-        BindModel(std::string(path) == "demo" ? "demo" : testing::TestFile(path));
+    const auto model = BindModel(std::string(path) == "demo" ? "demo" : testing::TestFile(path));
     for (const auto& [context, agents] : {std::pair{4096, 1}, {1000, 4}}) {
       api::RunOptions run;
       run.threads = 2;
@@ -73,12 +74,13 @@ TEST(Plan, BindingTakesTheVectorsAndCopiesNoMatrix) {
 }
 
 TEST(Plan, EveryByteOfTheTensorsIsCountedOnce) {
-  for (const char* path : {"golden/moe-nano", "golden/sharded-tied", "golden/modelopt-mixed",
-                           "golden/gguf/f32-latent-mtp.gguf",
-                           "golden/gguf/split-00001-of-00004.gguf"}) {
+  for (const char* path :
+       {"golden/moe-nano", "golden/sharded-tied", "golden/modelopt-mixed",
+        "golden/gguf/f32-latent-mtp.gguf", "golden/gguf/split-00001-of-00004.gguf"}) {
     const auto model = BindModel(testing::TestFile(path));
-    const api::MemoryPlan plan = api::PlanMemory(
-        *model, api::EngineOptionsFor(model->spec, model->quantized, model->any_bf16, {}));
+    const runtime::EngineOptions options =
+        api::EngineOptionsFor(model->spec, model->quantized, model->any_bf16, {});
+    const api::MemoryPlan plan = api::PlanMemory(*model, options, /*pack=*/false);
     uint64_t tensors = 0;
     for (const auto& info : model->source->tensors()) tensors += info.bytes;
     EXPECT_EQ(plan.weights + plan.other_tensors, tensors) << path;
@@ -86,6 +88,39 @@ TEST(Plan, EveryByteOfTheTensorsIsCountedOnce) {
     EXPECT_GT(plan.headers, 0u) << path;
     EXPECT_EQ(plan.total(), plan.weights + plan.other_tensors + plan.headers + plan.vectors +
                                 plan.workspace + plan.states + plan.logits);
+    // Packed matrices stand in for their bytes in the file.
+    const api::MemoryPlan packed = api::PlanMemory(*model, options);
+    EXPECT_EQ(plan.packed, 0u);
+    EXPECT_EQ(packed.total() - packed.packed + model::Packer::SizeOf(*model).replaced,
+              plan.total());
+  }
+}
+
+TEST(Plan, ThePackerTakesWhatThePlanSaysAndTheModelComputesTheSame) {
+  for (const char* path : {"golden/moe-nano", "golden/modelopt-mixed", "golden/gguf/moe-k.gguf"}) {
+    const auto model = BindModel(testing::TestFile(path));
+    const model::Packer::Size size = model::Packer::SizeOf(*model);
+    ASSERT_GT(size.packed, 0u) << path;
+    api::RunOptions run;
+    run.threads = 1;
+    runtime::Engine engine(
+        *model, api::EngineOptionsFor(model->spec, model->quantized, model->any_bf16, run));
+    const std::vector<int32_t> tokens = {5, 17, 3, 99, 64, 2, 2, 31};
+    const auto logits = [&] {
+      auto sequence = engine.NewSequence();
+      std::vector<float> out(tokens.size() * static_cast<size_t>(engine.vocabulary()));
+      EXPECT_TRUE(engine.Append(*sequence, tokens, out.data(), true).ok());
+      return out;
+    };
+    const auto before = logits();
+    const uint64_t addresses = AddressBytes();
+    model::Packer packer(model.get());
+    packer.Finish();
+    EXPECT_GE(AddressBytes() - addresses, size.packed) << path;
+    EXPECT_TRUE(packer.Adopt());
+    EXPECT_EQ(model::Packer::SizeOf(*model).packed, 0u) << "nothing is left to pack";
+    const auto after = logits();
+    EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)), 0) << path;
   }
 }
 
@@ -106,7 +141,8 @@ TEST(Plan, AnotherAgentCostsASlotAndItsPages) {
   const uint64_t pages = 1024 / one.page_tokens;
   EXPECT_GE(nine.states - one.states + 4096, 8 * (one.slot_bytes + pages * one.page_bytes));
   EXPECT_LE(nine.states - one.states, 8 * (one.slot_bytes + (pages + 1) * one.page_bytes) + 4096);
-  EXPECT_EQ(nine.logits - one.logits, 8 * sizeof(float) * static_cast<uint64_t>(model->spec.vocabulary));
+  EXPECT_EQ(nine.logits - one.logits,
+            8 * sizeof(float) * static_cast<uint64_t>(model->spec.vocabulary));
   EXPECT_EQ(nine.workspace, one.workspace);
 }
 

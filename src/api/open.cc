@@ -115,8 +115,8 @@ Result<Json> OptionalJson(const HfCheckpoint& checkpoint, const char* name) {
   return checkpoint.ReadJson(name);
 }
 
-// Maps the pages in now, so that the first tokens do not pay for it and memory is what the plan says.
-// Left alone when the file would not fit the memory: then the system pages as it can.
+// Maps the pages in now, so that the first tokens do not pay for it and memory is what the plan
+// says. Left alone when the file would not fit the memory: then the system pages as it can.
 void PopulateWeights(const model::Model& model) {
   if (model.weight_bytes > AvailableMemoryBytes()) return;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));

@@ -1,5 +1,5 @@
-// MODEL -> tensors, text tools, a running engine. MODEL is a .gguf file, a Hugging Face folder, `demo`
-// (embedded in the program), or ORG/NAME[:FILE] that was pulled before.
+// MODEL -> tensors, text tools, a running engine. MODEL is a .gguf file, a Hugging Face folder,
+// `demo` (embedded in the program), or ORG/NAME[:FILE] that was pulled before.
 #pragma once
 
 #include <cstdint>
@@ -62,10 +62,10 @@ struct RunOptions {
   bool pack = true;
 };
 
-// What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto rounds the inputs
-// of a product as its weight's type is fastest with (8-bit whole numbers for quantized weights, bfloat16
-// for BF16 and FP8, none for F32) and keeps the KV cache in f32, or in bf16 when the weights themselves
-// are no finer (BF16 or quantized).
+// What `auto` means for a model. f32 and bf16 are what they say, KV cache included. auto rounds the
+// inputs of a product as its weight's type is fastest with (8-bit whole numbers for quantized
+// weights, bfloat16 for BF16 and FP8, none for F32) and keeps the KV cache in f32, or in bf16 when
+// the weights themselves are no finer (BF16 or quantized).
 model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16);
 
 // Everything resolved: no "auto" is left.

@@ -16,8 +16,8 @@
 namespace lode::kernels {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kAvx512Dot, Isa::kAvx512,  Isa::kAvxVnni, Isa::kAvx2,
-                        Isa::kNeonDot,   Isa::kNeon,    Isa::kPortable};
+constexpr Isa kAll[] = {Isa::kAvx512Dot, Isa::kAvx512, Isa::kAvxVnni, Isa::kAvx2,
+                        Isa::kNeonDot,   Isa::kNeon,   Isa::kPortable};
 
 bool Has(Isa isa) {
 #if defined(__x86_64__)
@@ -135,8 +135,8 @@ Result<void> CheckIsaVariable() {
   }
   std::vector<std::string> names;
   for (const Isa each : SupportedIsas()) names.emplace_back(Name(each));
-  return Error(Code::kBadInput, "LODE_ISA names " + Quote(wanted) +
-                                    ", which this program or machine does not have",
+  return Error(Code::kBadInput,
+               "LODE_ISA names " + Quote(wanted) + ", which this program or machine does not have",
                "take one of " + Join(names, ", ") + ", or unset it");
 }
 

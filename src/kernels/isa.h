@@ -27,7 +27,8 @@ const char* Name(Isa isa);
 // What this program was built for and this machine has, the best first; ends with kPortable.
 std::vector<Isa> SupportedIsas();
 
-// What runs: the best, or what the environment variable LODE_ISA names (checked by CheckIsaVariable).
+// What runs: the best, or what the environment variable LODE_ISA names (checked by
+// CheckIsaVariable).
 Isa ActiveIsa();
 
 // For tests: from now on ActiveIsa() is `isa`, which must be among SupportedIsas().

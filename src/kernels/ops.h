@@ -3,8 +3,8 @@
 //
 // Two rules hold for all of them:
 //   * The order of every sum is written here and does not depend on how many rows are computed
-//     together, on threads, or on the instruction set (as long as it has a fused multiply-add). So a
-//     token's bits are the same in any batch, in any chunk, on any number of threads.
+//     together, on threads, or on the instruction set (as long as it has a fused multiply-add). So
+//     a token's bits are the same in any batch, in any chunk, on any number of threads.
 //   * Threads split outputs only. Nobody adds into a place that another thread writes.
 // Errors: none at run time; shapes are the caller's business and CHECKed where that is cheap.
 #pragma once
@@ -44,7 +44,7 @@ class Context {
   int64_t activation_bytes_;
 };
 
-// --- Matrix products ---------------------------------------------------------------------------------
+// --- Matrix products ----------------------------------------------------------------------------
 
 enum class Epilogue : uint8_t {
   kStore,        // y = sum
@@ -64,13 +64,14 @@ enum class Precision : uint8_t {
 //   x [T, cols] f32 with stride x_stride, y [T, rows] f32 with stride y_stride
 // kF32, and types without a packed form (kernels/panel.h): sum over k ascending, from 0, in one f32
 //   accumulator, each step one fused multiply-add of (f32(w[r, k]), x[t, k]).
-// kNative, quantized types: x is rounded, for every 32 columns, to s * q with s = max|x| / 127 and whole
-//   q; a block's products of codes and q are summed exactly, and
-//     sum = fma(f32(block sum), s_w * s, sum), then, of types with a minimum, fma(m_w, s * sum(q), sum)
+// kNative, quantized types: x is rounded, for every 32 columns, to s * q with s = max|x| / 127 and
+//   whole q; a block's products of codes and q are summed exactly, and
+//     sum = fma(f32(block sum), s_w * s, sum), then, of types with a minimum, fma(m_w, s * sum(q),
+//     sum)
 //   in ascending blocks (of 16 columns where the type scales 16). kNativeWide: q has 16 bits.
 // kNative, BF16 and FP8: x is rounded to bfloat16 (kNativeWide: and what is left, to a second one);
-//   for each pair of columns ascending, fma(odd, odd, sum), then fma(even, even, sum); with the second
-//   bfloat16 of the pair after the first. Subnormal inputs and results may count as zero.
+//   for each pair of columns ascending, fma(odd, odd, sum), then fma(even, even, sum); with the
+//   second bfloat16 of the pair after the first. Subnormal inputs and results may count as zero.
 // Source: docs/ARCHITECTURE.md, "orders of summation"; oracle ref/matmul.cc, bit for bit.
 struct MatMulJob {
   const Weight* weight;
@@ -94,7 +95,7 @@ void MatMul(Context& context, std::span<const MatMulJob> jobs);
 // Rounds to bfloat16 (to nearest, ties to even) and back: x [count] f32, in place.
 void RoundToBF16(Context& context, float* x, int64_t count);
 
-// --- Norms and pointwise -----------------------------------------------------------------------------
+// --- Norms and pointwise ------------------------------------------------------------------------
 
 // y[t, d] = (x[t, d] * r) * w[d], r = 1 / sqrt(sum_d x^2 / D + eps)
 // The sum of squares has 16 lanes (lane j takes d = j mod 16, ascending, fused), added as a tree of
@@ -102,8 +103,8 @@ void RoundToBF16(Context& context, float* x, int64_t count);
 void RmsNorm(Context& context, const float* x, int64_t x_stride, const float* w, float eps,
              int64_t rows, int64_t width, float* y, int64_t y_stride);
 
-// Mamba-2's gated norm: v = y * silu(z); per group of width/groups channels v * r; times w. In place
-// in y [T, width]; z with its own stride. Source: Dao & Gu 2024, norm after gate.
+// Mamba-2's gated norm: v = y * silu(z); per group of width/groups channels v * r; times w. In
+// place in y [T, width]; z with its own stride. Source: Dao & Gu 2024, norm after gate.
 void GatedRmsNorm(Context& context, float* y, int64_t y_stride, const float* z, int64_t z_stride,
                   const float* w, float eps, int64_t rows, int64_t width, int64_t groups);
 
@@ -111,7 +112,7 @@ void GatedRmsNorm(Context& context, float* y, int64_t y_stride, const float* z, 
 void AddRows(Context& context, const float* x, int64_t x_stride, float* y, int64_t y_stride,
              int64_t rows, int64_t width);
 
-// --- Mamba-2 -----------------------------------------------------------------------------------------
+// --- Mamba-2 ------------------------------------------------------------------------------------
 
 // Some rows of one sequence inside a flat batch.
 struct RowRange {
@@ -120,9 +121,9 @@ struct RowRange {
 };
 
 // Depthwise causal convolution and SiLU over C channels:
-//   out[t, c] = silu(fma over j = 0..K-1 ascending, from bias[c], of (w[j, c], x[t - (K-1) + j, c]))
-// Rows before the first come from `source` [K-1, C]; afterwards `target` [K-1, C] holds the last K-1
-// raw rows. source and target may be the same or different (a fork reads one and writes another).
+//   out[t, c] = silu(fma over j = 0..K-1 ascending, from bias[c], of (w[j, c], x[t-(K-1)+j, c]))
+// Rows before the first come from `source` [K-1, C]; afterwards `target` [K-1, C] holds the last
+// K-1 raw rows. source and target may be the same or different (a fork reads one and writes another).
 //   x [T, C] with stride; w [K, C]; out [T, C] with stride
 struct ConvSequence {
   RowRange rows;
@@ -157,16 +158,16 @@ void SelectiveScan(Context& context, const ScanShape& shape,
                    const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,
                    const float* a, const float* d, float* y, int64_t y_stride);
 
-// --- Attention ---------------------------------------------------------------------------------------
+// --- Attention ----------------------------------------------------------------------------------
 
 constexpr int64_t kPageTokens = 128;        // tokens in a page of keys and values, and in a tile
 constexpr int64_t kSpanTokens = 2048;       // tiles are merged inside spans, then spans
 constexpr int64_t kKeyPanel = 32;           // keys that lie side by side in a page
 constexpr int64_t kAttentionHeadDimMax = 4096;
 
-// kF32 is the reference. kBF16 rounds queries, keys, values and probabilities to bfloat16. kInt8 takes
-// half of BF16's memory: each key and value has one scale, max / 127, and queries and probabilities are
-// 8-bit integers, too.
+// kF32 is the reference. kBF16 rounds queries, keys, values and probabilities to bfloat16. kInt8
+// takes half of BF16's memory: each key and value has one scale, max / 127, and queries and
+// probabilities are 8-bit integers, too.
 enum class KvType : uint8_t { kF32, kBF16, kInt8 };
 // Of one number; int8 has scales besides.
 inline int64_t KvBytes(KvType type) {
@@ -199,15 +200,17 @@ struct AttentionSequence {
 //   out[t, h] = softmax(q[t, h] . K / sqrt(head_dim)) V   over keys 0..position of t
 // in tiles of 128 keys ascending: scores s; m = max; p = exp(s - m); l = 16-lane sum of p;
 // O = sum over keys of p * v; then per tile
-//   m' = max(m, m_t), a = exp(m - m'), b = exp(m_t - m'), O = fma(O, a, O_t * b), l = fma(l, a, l_t * b)
+//   m' = max(m, m_t), a = exp(m - m'), b = exp(m_t - m')
+//   O = fma(O, a, O_t * b), l = fma(l, a, l_t * b)
 // first inside each span of 2048 keys, then span by span. out = O / l. By type:
 //   kF32   sums over d and over keys ascending, fused, from 0
-//   kBF16  the same in pairs, of each the odd number first: sum = fma(a1, b1, sum), then (a0, b0), the
-//          order of the processors' dot product. s is multiplied by log2(e) / sqrt(P), and exp is
-//          2^(s - m), 0 below 2^-126. Subnormals: rounded to 0 on the way in; where a sum itself is
-//          subnormal (below 1e-38), dot products flush it and fused multiply-adds do not.
-//   kInt8  sums are exact integers; s is their product with (scale of q * log2(e) / sqrt(P)) * scale of
-//          the key. p times the value's scale is rounded to 0..255 of the lane's largest in the tile.
+//   kBF16  the same in pairs, of each the odd number first: sum = fma(a1, b1, sum), then (a0, b0),
+//          the order of the processors' dot product. s is multiplied by log2(e) / sqrt(P), and exp
+//          is 2^(s - m), 0 below 2^-126. Subnormals: rounded to 0 on the way in; where a sum itself
+//          is subnormal (below 1e-38), dot products flush it and fused multiply-adds do not.
+//   kInt8  sums are exact integers; s is their product with (scale of q * log2(e) / sqrt(P)) *
+//          scale of the key. p times the value's scale is rounded to 0..255 of the lane's largest
+//          in the tile.
 //          Error at a context of 2048, normal q, k and v, scores of deviation 2: 2.1 % of the
 //          output's norm, BF16's 0.54 % (cases/attention_test.cc holds both to 3 and 0.6 %).
 // Keys and values must be finite; those of later rows in the same call, too.
@@ -218,10 +221,10 @@ void Attention(Context& context, const AttentionShape& shape,
                std::span<const AttentionSequence> sequences, const float* q, int64_t q_stride,
                const float* k, const float* v, int64_t kv_stride, float* out, int64_t out_stride);
 
-// --- Mixture of experts ------------------------------------------------------------------------------
+// --- Mixture of experts -------------------------------------------------------------------------
 
-// s = sigmoid(logits[t, e]); the top_k experts by s + bias (ties: the lower id); their weights are s,
-// divided by (their sum, in order of rank, + 1e-20) if `normalize`, times `scale`.
+// s = sigmoid(logits[t, e]); the top_k experts by s + bias (ties: the lower id); their weights are
+// s, divided by (their sum, in order of rank, + 1e-20) if `normalize`, times `scale`.
 // Experts come out in ascending id, for this is the order in which they are summed.
 //   logits [T, E] in; experts [T, top_k] int32, weights [T, top_k] f32 out; bias [E] or nullptr
 // Source: Wang et al. 2024 (bias for selection only).
@@ -233,8 +236,8 @@ void RouteTopK(Context& context, const float* logits, const float* bias, int64_t
 //   h = max(up_e x, 0)^2; y[t] = sum over the token's experts ascending, fused, from 0, of
 //   weights[t, slot] * (down_e h); with `residual`, residual[t] += y[t] at the end
 // One order for every batch size. x [T, X] with stride, y and residual [T, X'] with y_stride.
-//   gathered: T top_k X floats' room, mid: T top_k F floats' room; context.activations(): X of T rows.
-// Source: Lepikhin et al. 2021 (grouped experts); bits compared with MatMul and CombineExperts.
+//   gathered: T top_k X floats' room, mid: T top_k F floats' room; context.activations(): X of T rows
+// Source: Lepikhin et al. 2021 (grouped experts); bits compared with MatMul.
 struct ExpertsJob {
   std::span<const Weight> up, down;  // by expert; all of one type each, with a packed form
   const float* x;
@@ -252,7 +255,8 @@ struct ExpertsJob {
 bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down);
 void RoutedExperts(Context& context, const ExpertsJob& job);
 
-// y[t, d] = sum over the token's slots ascending, fused, from 0, of weights[t, slot] * x[row_of[t, slot], d]
+// y[t, d] = sum over the token's slots ascending, fused, from 0, of
+//   weights[t, slot] * x[row_of[t, slot], d]
 void CombineExperts(Context& context, const float* x, int64_t x_stride, const int32_t* row_of,
                     const float* weights, int64_t rows, int64_t top_k, int64_t width, float* y,
                     int64_t y_stride);

@@ -89,7 +89,8 @@ void LoadSuperBlock(PanelFormat format, const uint8_t* row, int64_t block, RowBl
   }
 }
 
-// Two groups of 16 FP4 codes with a scale each, of either layout; the second is absent at an odd end.
+// Two groups of 16 FP4 codes with a scale each, of either layout; the second is absent at an odd
+// end.
 void LoadNvfp4(const Weight& w, int64_t row, int64_t block, RowBlock* out) {
   const auto* data = reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes;
   for (int half = 0; half < 2; ++half) {
@@ -139,7 +140,8 @@ void StoreNibbles(const uint8_t* turned, uint8_t* out) {
 void StoreFifthBits(const uint8_t* turned, uint8_t* out) {
   for (int byte = 0; byte < 128; ++byte) {
     uint8_t bits = 0;
-    for (int i = 0; i < 8; ++i) bits |= static_cast<uint8_t>(((turned[8 * byte + i] >> 4) & 1) << i);
+    for (int i = 0; i < 8; ++i)
+      bits |= static_cast<uint8_t>(((turned[8 * byte + i] >> 4) & 1) << i);
     out[byte] = bits;
   }
 }
@@ -216,21 +218,36 @@ void PackPlain(const Weight& w, PanelFormat format, int64_t panel, int64_t first
 PanelFormat PanelFormatOf(const Weight& weight) {
   if (weight.block_scales != nullptr) return PanelFormat::kNVFP4;
   switch (weight.dtype) {
-    case DType::kBF16: return PanelFormat::kBF16;
-    case DType::kF8E4M3: return PanelFormat::kF8;
-    case DType::kQ8_0: return PanelFormat::kQ8_0;
-    case DType::kQ4_0: return PanelFormat::kQ4_0;
-    case DType::kQ4_1: return PanelFormat::kQ4_1;
-    case DType::kQ5_0: return PanelFormat::kQ5_0;
-    case DType::kQ5_1: return PanelFormat::kQ5_1;
-    case DType::kIQ4NL: return PanelFormat::kIQ4NL;
-    case DType::kIQ4XS: return PanelFormat::kIQ4XS;
-    case DType::kMXFP4: return PanelFormat::kMXFP4;
-    case DType::kNVFP4: return PanelFormat::kNVFP4;
-    case DType::kQ4K: return PanelFormat::kQ4K;
-    case DType::kQ5K: return PanelFormat::kQ5K;
-    case DType::kQ6K: return PanelFormat::kQ6K;
-    default: return PanelFormat::kNone;
+    case DType::kBF16:
+      return PanelFormat::kBF16;
+    case DType::kF8E4M3:
+      return PanelFormat::kF8;
+    case DType::kQ8_0:
+      return PanelFormat::kQ8_0;
+    case DType::kQ4_0:
+      return PanelFormat::kQ4_0;
+    case DType::kQ4_1:
+      return PanelFormat::kQ4_1;
+    case DType::kQ5_0:
+      return PanelFormat::kQ5_0;
+    case DType::kQ5_1:
+      return PanelFormat::kQ5_1;
+    case DType::kIQ4NL:
+      return PanelFormat::kIQ4NL;
+    case DType::kIQ4XS:
+      return PanelFormat::kIQ4XS;
+    case DType::kMXFP4:
+      return PanelFormat::kMXFP4;
+    case DType::kNVFP4:
+      return PanelFormat::kNVFP4;
+    case DType::kQ4K:
+      return PanelFormat::kQ4K;
+    case DType::kQ5K:
+      return PanelFormat::kQ5K;
+    case DType::kQ6K:
+      return PanelFormat::kQ6K;
+    default:
+      return PanelFormat::kNone;
   }
 }
 

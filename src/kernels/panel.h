@@ -1,15 +1,17 @@
-// The packed form of a weight, "panel32": 32 rows side by side, so that a vector holds one column of
-// many rows and no sum crosses lanes. A panel is a row of records, one per 32 columns; a record holds
-// the codes, 4 columns of a row together (what an integer dot product eats), then the scales.
+// The packed form of a weight, "panel32": 32 rows side by side, so that a vector holds one column
+// of many rows and no sum crosses lanes. A panel is a row of records, one per 32 columns; a record
+// holds the codes, 4 columns of a row together (what an integer dot product eats), then the scales.
 //
 //   codes   8 bit: [8 groups][32 rows][4 columns]; 4 bit: [8][16 rows][4], low half rows 0-15, high
-//           half rows 16-31; a fifth bit: [8][128 bits]; two more bits: [4 pairs of groups][64 bytes]
-//   scales  by type, [32 rows] each; those that a file keeps once for 256 columns stand in a header in
-//           front of every eighth record
+//           half rows 16-31; a fifth bit: [8][128 bits]; two more bits: [4 pairs of groups][64
+//           bytes]
+//   scales  by type, [32 rows] each; those that a file keeps once for 256 columns stand in a header
+//           in front of every eighth record
 //   bf16    [pairs of columns][32 rows][2]; fp8 the same in bytes
 //
-// Codes are unsigned, with an offset that is a power of two (or none): integer dot products want one
-// unsigned operand, and the offset leaves exactly (ops.h). Rows are padded to 32 with zero weights.
+// Codes are unsigned, with an offset that is a power of two (or none): integer dot products want
+// one unsigned operand, and the offset leaves exactly (ops.h). Rows are padded to 32 with zero
+// weights.
 #pragma once
 
 #include <cstddef>
@@ -26,26 +28,38 @@ constexpr int64_t kSuperRecords = 8;  // records that share a header, in types w
 
 enum class PanelFormat : uint8_t {
   kNone,  // stays as it lies; the plain decoding kernel
-  kBF16, kF8,
-  kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kIQ4NL, kMXFP4, kNVFP4, kQ4K, kQ5K, kQ6K, kIQ4XS,
+  kBF16,
+  kF8,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kIQ4NL,
+  kMXFP4,
+  kNVFP4,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+  kIQ4XS,
 };
 constexpr int kPanelFormats = 15;  // kNone among them
 
 enum class CodeBits : uint8_t { k4, k5, k6, k8 };
 enum class ScaleKind : uint8_t {
-  kF16,         // f16 per 32
-  kF16Min,      // and an f16 minimum, added
-  kE8M0,        // power of two per 32, of FP4 codes that are doubled
-  kUE4M3Pair,   // two unsigned E4M3, one per 16, of FP4 codes that are doubled
-  kSuperMin,    // header f16 d, dmin; u8 scale and minimum per 32: d*s, minus dmin*m
-  kSuperPair,   // header f16 d; i8 scales, one per 16
-  kSuper,       // header f16 d; i8 scale per 32
+  kF16,        // f16 per 32
+  kF16Min,     // and an f16 minimum, added
+  kE8M0,       // power of two per 32, of FP4 codes that are doubled
+  kUE4M3Pair,  // two unsigned E4M3, one per 16, of FP4 codes that are doubled
+  kSuperMin,   // header f16 d, dmin; u8 scale and minimum per 32: d*s, minus dmin*m
+  kSuperPair,  // header f16 d; i8 scales, one per 16
+  kSuper,      // header f16 d; i8 scale per 32
 };
 
 struct PanelTraits {
   CodeBits bits;
   ScaleKind scales;
-  int offset_shift;  // codes are value + (1 << offset_shift); -1: value itself
+  int offset_shift;     // codes are value + (1 << offset_shift); -1: value itself
   const int8_t* table;  // of a 4-bit code's value (doubled for FP4), nullptr: the code is the value
 };
 
@@ -54,26 +68,42 @@ inline constexpr int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -
 
 constexpr PanelTraits TraitsOf(PanelFormat format) {
   switch (format) {
-    case PanelFormat::kQ8_0: return {CodeBits::k8, ScaleKind::kF16, 7, nullptr};
-    case PanelFormat::kQ4_0: return {CodeBits::k4, ScaleKind::kF16, 3, nullptr};
-    case PanelFormat::kQ4_1: return {CodeBits::k4, ScaleKind::kF16Min, -1, nullptr};
-    case PanelFormat::kQ5_0: return {CodeBits::k5, ScaleKind::kF16, 4, nullptr};
-    case PanelFormat::kQ5_1: return {CodeBits::k5, ScaleKind::kF16Min, -1, nullptr};
-    case PanelFormat::kIQ4NL: return {CodeBits::k4, ScaleKind::kF16, 7, kIq4Levels};
-    case PanelFormat::kIQ4XS: return {CodeBits::k4, ScaleKind::kSuper, 7, kIq4Levels};
-    case PanelFormat::kMXFP4: return {CodeBits::k4, ScaleKind::kE8M0, 4, tensor::kFp4Doubled.data()};
-    case PanelFormat::kNVFP4: return {CodeBits::k4, ScaleKind::kUE4M3Pair, 4, tensor::kFp4Doubled.data()};
-    case PanelFormat::kQ4K: return {CodeBits::k4, ScaleKind::kSuperMin, -1, nullptr};
-    case PanelFormat::kQ5K: return {CodeBits::k5, ScaleKind::kSuperMin, -1, nullptr};
-    case PanelFormat::kQ6K: return {CodeBits::k6, ScaleKind::kSuperPair, 5, nullptr};
-    default: return {CodeBits::k8, ScaleKind::kF16, -1, nullptr};
+    case PanelFormat::kQ8_0:
+      return {CodeBits::k8, ScaleKind::kF16, 7, nullptr};
+    case PanelFormat::kQ4_0:
+      return {CodeBits::k4, ScaleKind::kF16, 3, nullptr};
+    case PanelFormat::kQ4_1:
+      return {CodeBits::k4, ScaleKind::kF16Min, -1, nullptr};
+    case PanelFormat::kQ5_0:
+      return {CodeBits::k5, ScaleKind::kF16, 4, nullptr};
+    case PanelFormat::kQ5_1:
+      return {CodeBits::k5, ScaleKind::kF16Min, -1, nullptr};
+    case PanelFormat::kIQ4NL:
+      return {CodeBits::k4, ScaleKind::kF16, 7, kIq4Levels};
+    case PanelFormat::kIQ4XS:
+      return {CodeBits::k4, ScaleKind::kSuper, 7, kIq4Levels};
+    case PanelFormat::kMXFP4:
+      return {CodeBits::k4, ScaleKind::kE8M0, 4, tensor::kFp4Doubled.data()};
+    case PanelFormat::kNVFP4:
+      return {CodeBits::k4, ScaleKind::kUE4M3Pair, 4, tensor::kFp4Doubled.data()};
+    case PanelFormat::kQ4K:
+      return {CodeBits::k4, ScaleKind::kSuperMin, -1, nullptr};
+    case PanelFormat::kQ5K:
+      return {CodeBits::k5, ScaleKind::kSuperMin, -1, nullptr};
+    case PanelFormat::kQ6K:
+      return {CodeBits::k6, ScaleKind::kSuperPair, 5, nullptr};
+    default:
+      return {CodeBits::k8, ScaleKind::kF16, -1, nullptr};
   }
 }
 
 constexpr bool IsInteger(PanelFormat format) { return format >= PanelFormat::kQ8_0; }
 
 constexpr int64_t CodeBytes(CodeBits bits) {
-  return bits == CodeBits::k8 ? 1024 : bits == CodeBits::k4 ? 512 : bits == CodeBits::k5 ? 640 : 768;
+  return bits == CodeBits::k8   ? 1024
+         : bits == CodeBits::k4 ? 512
+         : bits == CodeBits::k5 ? 640
+                                : 768;
 }
 constexpr int64_t ScaleBytes(ScaleKind kind) {
   return kind == ScaleKind::kF16Min                              ? 128
@@ -82,7 +112,7 @@ constexpr int64_t ScaleBytes(ScaleKind kind) {
 }
 // In front of every eighth record.
 constexpr int64_t HeaderBytes(ScaleKind kind) {
-  return kind == ScaleKind::kSuperMin                                    ? 128
+  return kind == ScaleKind::kSuperMin                                 ? 128
          : kind == ScaleKind::kSuper || kind == ScaleKind::kSuperPair ? 64
                                                                       : 0;
 }
@@ -109,18 +139,21 @@ PanelFormat PanelFormatOf(const Weight& weight);
 int64_t PackedBytes(const Weight& weight);
 
 // One block of 32 columns of a row in file order, as numbers: what the oracle multiplies, and what
-// packing stores. value = scale[i / 16] * (code[i] - offset) + minimum (a table's codes stay codes).
+// packing stores. value = scale[i / 16] * (code[i] - offset) + minimum (a table's codes stay
+// codes).
 struct RowBlock {
   uint8_t codes[32];
-  uint16_t d, dmin;      // f16 bits, where the type has them
-  uint8_t scales[2];     // bytes, where the type has them
+  uint16_t d, dmin;   // f16 bits, where the type has them
+  uint8_t scales[2];  // bytes, where the type has them
 };
-// Integer formats only. Columns behind the row's end (a half block of NVFP4) have code and scale zero.
-void LoadRowBlock(const Weight& weight, PanelFormat format, int64_t row, int64_t block, RowBlock* out);
+// Integer formats only. Columns behind the row's end (a half block of NVFP4) have code and scale
+// zero.
+void LoadRowBlock(const Weight& weight, PanelFormat format, int64_t row, int64_t block,
+                  RowBlock* out);
 
 // Writes records [first, first + count) of a panel to `out`, RecordsBytes of them; `first` is a
 // multiple of eight. Threads: any, on different parts.
-void PackRecords(const Weight& weight, PanelFormat format, int64_t panel, int64_t first, int64_t count,
-                 std::byte* out);
+void PackRecords(const Weight& weight, PanelFormat format, int64_t panel, int64_t first,
+                 int64_t count, std::byte* out);
 
 }  // namespace lode::kernels

@@ -16,23 +16,24 @@ struct Weight {
   int64_t cols = 0;
   const std::byte* data = nullptr;
   int64_t row_bytes = 0;
-  // ModelOpt's NVFP4 keeps its block scales (E4M3, one per 16 columns) in a tensor of their own; then
-  // `data` holds two codes a byte, the even column in the low half. nullptr: the type's own blocks.
+  // ModelOpt's NVFP4 keeps its block scales (E4M3, one per 16 columns) in a tensor of their own;
+  // then `data` holds two codes a byte, the even column in the low half. nullptr: the type's own
+  // blocks.
   const uint8_t* block_scales = nullptr;
   // Multiplied onto each finished sum: the tensor's second-level scale (NVFP4, FP8), else 1.
   float scale = 1.0f;
   // Instead of `scale`, one factor per row, when not null (FP8 with a scale per channel).
   const float* row_scales = nullptr;
-  // The same numbers as panels (kernels/panel.h), 64-byte aligned; nullptr: not packed (yet). Kernels
-  // give the same bits either way. When it is set, `data` need not be readable.
+  // The same numbers as panels (kernels/panel.h), 64-byte aligned; nullptr: not packed (yet).
+  // Kernels give the same bits either way. When it is set, `data` need not be readable.
   const std::byte* packed = nullptr;
 
   bool empty() const { return rows == 0; }
 };
 
-// Decodes columns [begin, begin + count) of one row to f32, without scale and row_scales. `begin` and
-// `count` must be multiples of the type's block (16 for ModelOpt's NVFP4), or reach the row's end.
-// Scalar and exact; the oracle of the fast decoders.
+// Decodes columns [begin, begin + count) of one row to f32, without scale and row_scales. `begin`
+// and `count` must be multiples of the type's block (16 for ModelOpt's NVFP4), or reach the row's
+// end. Scalar and exact; the oracle of the fast decoders.
 void DecodeColumns(const Weight& weight, int64_t row, int64_t begin, int64_t count, float* out);
 
 }  // namespace lode::kernels

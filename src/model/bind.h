@@ -1,4 +1,5 @@
-// A model with its weights: every matrix a view of the file it came from, every small vector decoded.
+// A model with its weights: every matrix a view of the file it came from, every small vector
+// decoded.
 #pragma once
 
 #include <functional>
@@ -70,8 +71,8 @@ class PackedMemory {
   uint64_t bytes_ = 0;
 };
 
-// Life: keeps its source (the mapped files) alive. Threads: read-only after Bind, so any; but a Packer
-// sets Weight::packed between steps.
+// Life: keeps its source (the mapped files) alive. Threads: read-only after Bind, so any; but a
+// Packer sets Weight::packed between steps.
 struct Model {
   ModelSpec spec;
   std::shared_ptr<const tensor::TensorSource> source;
@@ -92,12 +93,14 @@ struct Model {
   bool any_bf16 = false;       // some matrix is BF16
 };
 
-// Errors: kNotFound with every tensor that is missing (experts of a stack as ranges); kBadInput for a shape that is not the spec's;
-// kUnsupported for a quantization that Lode does not know. All before anything is computed.
+// Errors: kNotFound with every tensor that is missing (experts of a stack as ranges); kBadInput for
+// a shape that is not the spec's; kUnsupported for a quantization that Lode does not know. All
+// before anything is computed.
 Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const tensor::TensorSource> source);
 
-// Looks at every weight for NaN and infinity: a sentence for each tensor that has some. With a pool on
-// all its threads. `progress` is told the bytes seen so far; returning false ends the search early.
+// Looks at every weight for NaN and infinity: a sentence for each tensor that has some. With a pool
+// on all its threads. `progress` is told the bytes seen so far; returning false ends the search
+// early.
 std::vector<std::string> FindBadNumbers(
     const tensor::TensorSource& source, ThreadPool* pool = nullptr,
     const std::function<bool(uint64_t bytes)>& progress = nullptr);

@@ -9,8 +9,8 @@
 namespace lode::model {
 namespace {
 
-// The widths that decide how much memory a row needs: the largest over all layers, never those of the
-// first.
+// The widths that decide how much memory a row needs: the largest over all layers, never those of
+// the first.
 struct Widths {
   int64_t wide = 0, mixed = 0, conv = 0, heads = 0, latent = 0, experts = 0;
   int64_t slots = 0, slot_input = 0, slot_mid = 0;  // top_k; floats for all of a row's slots
@@ -98,11 +98,13 @@ int64_t Workspace::ActivationBytes(const ModelSpec& spec, const Numerics& numeri
                                    int64_t rows_max) {
   if (numerics.activations != Activations::kNative) return 0;
   const Widths w = WidthsOf(spec);
-  // Inputs of a product: the stream (twice as wide at the MTP head), a block's middle, the latent space.
-  int64_t widest = std::max({spec.mtp.empty() ? spec.width : 2 * spec.width, w.mixed, w.wide, w.latent});
-  return std::max(
-      kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNative),
-      kernels::MatMulActivationBytes(rows_max, spec.width, kernels::Precision::kNativeWide));
+  // Inputs of a product: the stream (twice as wide at the MTP head), a block's middle, the latent
+  // space.
+  const int64_t widest =
+      std::max({spec.mtp.empty() ? spec.width : 2 * spec.width, w.mixed, w.wide, w.latent});
+  // Products that share an input may want it in both precisions.
+  return kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNative) +
+         kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNativeWide);
 }
 
 int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics,
@@ -143,9 +145,14 @@ Runner::Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, i
 
 namespace {
 
-kernels::Precision PrecisionOf(const Numerics& numerics) {
-  return numerics.activations == Activations::kNative ? kernels::Precision::kNative
-                                                      : kernels::Precision::kF32;
+// Matrices below this are so small a part of a real model's arithmetic that their inputs get twice
+// the precision; and small models, which forgive less, get it everywhere but in their experts.
+constexpr int64_t kSmallMatrix = int64_t{1} << 20;  // elements
+
+kernels::Precision PrecisionOf(const Numerics& numerics, const Weight& weight) {
+  if (numerics.activations != Activations::kNative) return kernels::Precision::kF32;
+  return weight.rows * weight.cols < kSmallMatrix ? kernels::Precision::kNativeWide
+                                                  : kernels::Precision::kNative;
 }
 
 void ObservedMatMul(InputObserver* observer, kernels::Context& context,
@@ -163,7 +170,7 @@ void ObservedMatMul(InputObserver* observer, kernels::Context& context,
 void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs, bool exact) {
   std::vector<kernels::MatMulJob> all(jobs.begin(), jobs.end());
   for (kernels::MatMulJob& job : all) {
-    job.precision = exact ? kernels::Precision::kF32 : PrecisionOf(numerics);
+    job.precision = exact ? kernels::Precision::kF32 : PrecisionOf(numerics, *job.weight);
   }
   ObservedMatMul(observer, kernels, all);
 }
@@ -225,8 +232,14 @@ void Runner::MtpForward(const float* hidden, const Batch& batch) {
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * 2 * width);
   }
-  const kernels::MatMulJob join = {&head.projection, w.u, 2 * width, w.x, width, rows,
-                                   kernels::Epilogue::kStore, PrecisionOf(numerics_)};
+  const kernels::MatMulJob join = {&head.projection,
+                                   w.u,
+                                   2 * width,
+                                   w.x,
+                                   width,
+                                   rows,
+                                   kernels::Epilogue::kStore,
+                                   PrecisionOf(numerics_, head.projection)};
   ObservedMatMul(observer_, context_, {&join, 1});
   for (size_t i = 0; i < head.layers.size(); ++i) {
     RunLayer(head.layers[i], static_cast<int64_t>(i), true, rows, batch.sequences);
@@ -248,10 +261,16 @@ void Runner::Logits(const Batch& batch) {
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * width);
   }
-  // Errors of the head's inputs meet the logits directly, and for few rows memory is the limit anyway.
+  // Errors of the head's inputs meet the logits directly, and for few rows memory is the limit
+  // anyway.
   const bool native = numerics_.activations == Activations::kNative;
   const kernels::MatMulJob job = {
-      &model_.head, w.u, width, batch.logits, model_.spec.vocabulary, rows,
+      &model_.head,
+      w.u,
+      width,
+      batch.logits,
+      model_.spec.vocabulary,
+      rows,
       kernels::Epilogue::kStore,
       native ? kernels::Precision::kNativeWide : kernels::Precision::kF32};
   ObservedMatMul(observer_, context_, {&job, 1});

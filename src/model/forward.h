@@ -1,5 +1,5 @@
-// The network, run: embed; for each layer x += block(norm(x), state); norm; head. Rows of many sequences
-// go through together, and no row's bits depend on its company (kernels/ops.h).
+// The network, run: embed; for each layer x += block(norm(x), state); norm; head. Rows of many
+// sequences go through together, and no row's bits depend on its company (kernels/ops.h).
 #pragma once
 
 #include <cstdint>
@@ -76,9 +76,9 @@ class Runner {
   // Afterwards workspace().hidden has the rows after the final norm, which the MTP head takes.
   void Forward(const Batch& batch);
 
-  // The MTP head for rows with hidden states (after the final norm) [T, D] and the token that follows
-  // each: fills its pages, leaves its own hidden in workspace().hidden, writes logits like Forward. The
-  // position of a row is that of its hidden state.
+  // The MTP head for rows with hidden states (after the final norm) [T, D] and the token that
+  // follows each: fills its pages, leaves its own hidden in workspace().hidden, writes logits like
+  // Forward. The position of a row is that of its hidden state.
   void MtpForward(const float* hidden, const Batch& batch);
 
   // nullptr: nobody looks. Use it with f32 activations, where inputs are what the model says.
@@ -114,8 +114,8 @@ struct BlockRun {
   float epsilon;
   InputObserver* observer;
 
-  // All products of the model go through here. Native weights get native precision; with `exact` the
-  // inputs are never rounded.
+  // All products of the model go through here. Native weights get native precision; with `exact`
+  // the inputs are never rounded.
   void MatMul(std::span<const kernels::MatMulJob> jobs, bool exact = false);
   void MatMul(const kernels::MatMulJob& job, bool exact = false) { MatMul({&job, 1}, exact); }
 

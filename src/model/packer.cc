@@ -13,12 +13,25 @@ constexpr uint64_t kHuge = uint64_t{2} << 20;  // a huge page
 
 uint64_t Round64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// What is taken from the system for so many bytes: huge pages where that wastes little.
+uint64_t RoundPages(uint64_t bytes) {
+  const uint64_t page = bytes >= kHuge ? kHuge : 4096;
+  return (bytes + page - 1) / page * page;
+}
+
 bool CanPack(const Weight& w) {
   return !w.empty() && w.packed == nullptr &&
          kernels::PanelFormatOf(w) != kernels::PanelFormat::kNone;
 }
 
-uint64_t BytesOf(const Weight& w) { return static_cast<uint64_t>(w.rows * w.row_bytes); }
+// Block scales that a file keeps apart.
+uint64_t ScaleBytesOf(const Weight& w) {
+  return w.block_scales != nullptr ? static_cast<uint64_t>(w.rows * (w.cols / 16)) : 0;
+}
+
+uint64_t BytesOf(const Weight& w) {
+  return static_cast<uint64_t>(w.rows * w.row_bytes) + ScaleBytesOf(w);
+}
 
 // Gives the whole pages of [begin, begin + bytes) of a mapped file back; they come again when read.
 void DropPages(const std::byte* begin, uint64_t bytes) {
@@ -26,6 +39,12 @@ void DropPages(const std::byte* begin, uint64_t bytes) {
   const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
   const uintptr_t last = reinterpret_cast<uintptr_t>(begin + bytes) / page * page;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+void DropPages(const Weight& w) {
+  DropPages(w.data, static_cast<uint64_t>(w.rows * w.row_bytes));
+  if (w.block_scales == nullptr) return;
+  DropPages(reinterpret_cast<const std::byte*>(w.block_scales), ScaleBytesOf(w));
 }
 
 void PackWeight(const Weight& w, std::byte* out) {
@@ -77,7 +96,7 @@ Packer::Size Packer::SizeOf(const Model& model) {
       bytes += Round64(static_cast<uint64_t>(kernels::PackedBytes(*w)));
       size.replaced += BytesOf(*w);
     }
-    size.packed += (bytes + kHuge - 1) / kHuge * kHuge;
+    size.packed += RoundPages(bytes);
   }
   return size;
 }
@@ -109,7 +128,7 @@ bool Packer::PackTask(Task* task) {
   for (const Weight* w : task->weights) {
     bytes += Round64(static_cast<uint64_t>(kernels::PackedBytes(*w)));
   }
-  auto memory = PackedMemory::Take((bytes + kHuge - 1) / kHuge * kHuge);
+  auto memory = PackedMemory::Take(RoundPages(bytes));
   if (memory == nullptr) return false;
   std::byte* at = memory->data();
   for (const Weight* w : task->weights) {
@@ -119,7 +138,7 @@ bool Packer::PackTask(Task* task) {
     at += Round64(static_cast<uint64_t>(kernels::PackedBytes(*w)));
     bytes_done_.fetch_add(BytesOf(*w), std::memory_order_relaxed);
     // Steps may still read these pages as they lie: then they come again, from the page cache.
-    if (model_->source->mapped()) DropPages(w->data, BytesOf(*w));
+    if (model_->source->mapped()) DropPages(*w);
   }
   const std::lock_guard lock(model_->packed_mutex);
   model_->packed.push_back(std::move(memory));
@@ -133,7 +152,7 @@ bool Packer::Adopt() {
     for (size_t i = 0; i < task.weights.size(); ++i) {
       task.weights[i]->packed = task.packed[i];
       // What steps have read since it was packed.
-      if (model_->source->mapped()) DropPages(task.weights[i]->data, BytesOf(*task.weights[i]));
+      if (model_->source->mapped()) DropPages(*task.weights[i]);
     }
   }
   return adopted_ == tasks_.size();

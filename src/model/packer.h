@@ -1,6 +1,7 @@
-// Packs a model's matrices into panels (kernels/panel.h) while it runs: the file is used as it lies from
-// the first token on, and each finished matrix takes its place between two steps. No result can change.
-// The file's pages of a finished matrix are given back, so that it never needs memory twice.
+// Packs a model's matrices into panels (kernels/panel.h) while it runs: the file is used as it lies
+// from the first token on, and each finished matrix takes its place between two steps. No result
+// can change. The file's pages of a finished matrix are given back, so that it never needs memory
+// twice.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,8 @@
 
 namespace lode::model {
 
-// Life: the model outlives it; what it has packed belongs to the model and stays. Threads: one owner
-// calls everything; the work is on a thread of its own.
+// Life: the model outlives it; what it has packed belongs to the model and stays. Threads: one
+// owner calls everything; the work is on a thread of its own.
 class Packer {
  public:
   // Starts to pack what has a packed form and is not packed yet: the head, then what every token
@@ -25,8 +26,8 @@ class Packer {
   Packer(const Packer&) = delete;
   Packer& operator=(const Packer&) = delete;
 
-  // Lets the model use what has been finished since the last call. To be called while no kernel runs.
-  // True when everything is packed.
+  // Lets the model use what has been finished since the last call. To be called while no kernel
+  // runs. True when everything is packed.
   bool Adopt();
   // Waits for the end, and adopts.
   void Finish();
@@ -59,8 +60,8 @@ class Packer {
   std::thread thread_;
 };
 
-// Every matrix that is multiplied, in the order above: what Packer packs. Of a layer's experts, all in
-// one group.
+// Every matrix that is multiplied, in the order above: what Packer packs. Of a layer's experts, all
+// in one group.
 std::vector<std::vector<Weight*>> MatricesToPack(Model* model);
 
 }  // namespace lode::model

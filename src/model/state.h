@@ -1,6 +1,7 @@
-// What a sequence keeps between tokens, as bytes: pages of keys and values, and one slot for everything
-// recurrent. This is all that the runtime ever learns about a model's layers: it moves pages and slots
-// about, and kernels read the slot at `source` and write it at `target` (so a fork copies nothing).
+// What a sequence keeps between tokens, as bytes: pages of keys and values, and one slot for
+// everything recurrent. This is all that the runtime ever learns about a model's layers: it moves
+// pages and slots about, and kernels read the slot at `source` and write it at `target` (so a fork
+// copies nothing).
 //
 //   page: 128 tokens of every attention layer, layer after layer (kernels/ops.h says how one looks)
 //   slot: for each Mamba layer the last K-1 raw rows [K-1, C], then the state [H, N, Pp]; all f32
@@ -16,9 +17,9 @@
 
 namespace lode::model {
 
-// How inputs of matrix products and the KV cache are rounded. Sums are f32 always, the residual stream
-// and the recurrent state too. kF32 and kBF16 are the reference modes; kNative is what each weight's
-// type is fastest with (kernels::Precision::kNative).
+// How inputs of matrix products and the KV cache are rounded. Sums are f32 always, the residual
+// stream and the recurrent state too. kF32 and kBF16 are the reference modes; kNative is what each
+// weight's type is fastest with (kernels::Precision::kNative).
 enum class Activations : uint8_t { kF32, kBF16, kNative };
 
 struct Numerics {

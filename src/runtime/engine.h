@@ -1,6 +1,6 @@
-// Runs sequences through a model. A step takes rows of any number of sequences; prompt and answer differ
-// only in how many. Whatever the split into steps, the company and the threads, a sequence's logits and
-// state are the same bits.
+// Runs sequences through a model. A step takes rows of any number of sequences; prompt and answer
+// differ only in how many. Whatever the split into steps, the company and the threads, a sequence's
+// logits and state are the same bits.
 // Threads: one owner calls everything.
 #pragma once
 
@@ -70,23 +70,24 @@ class Engine {
   Result<Sequence> NewSequence();
 
   // One step. Logits of the wanted rows, in order of items and rows, go to `logits` [n, V].
-  // Errors, before anything is computed: kBadInput for a token id outside the vocabulary; kNoSpace when
-  // the context is full. The number of rows must not exceed rows_max.
+  // Errors, before anything is computed: kBadInput for a token id outside the vocabulary; kNoSpace
+  // when the context is full. The number of rows must not exceed rows_max.
   Result<void> Step(std::span<const StepItem> items, float* logits);
 
-  // A whole prompt in steps of `chunk` rows (0: rows_max). With `all`, `logits` gets every row [T, V],
-  // else the last one [V] (or none, when null). `progress` is called after each step with the rows done;
-  // returning false stops with kCancelled.
+  // A whole prompt in steps of `chunk` rows (0: rows_max). With `all`, `logits` gets every row [T,
+  // V], else the last one [V] (or none, when null). `progress` is called after each step with the
+  // rows done; returning false stops with kCancelled.
   Result<void> Append(Sequence& sequence, std::span<const int32_t> tokens, float* logits,
                       bool all = false, int64_t chunk = 0,
                       const std::function<bool(int64_t)>& progress = nullptr);
 
-  // The MTP head over hidden states (after the final norm) [T, D] of the sequence's first T tokens and
-  // the token that follows each: draft logits [T, V]. For checks; speculation comes on top.
+  // The MTP head over hidden states (after the final norm) [T, D] of the sequence's first T tokens
+  // and the token that follows each: draft logits [T, V]. For checks; speculation comes on top.
   Result<void> Draft(Sequence& sequence, std::span<const float> hidden,
                      std::span<const int32_t> next_tokens, float* logits);
 
-  // Called before every step, when nothing runs: a place to exchange weights for others of the same value.
+  // Called before every step, when nothing runs: a place to exchange weights for others of the same
+  // value.
   void BetweenSteps(std::function<void()> hook) { between_steps_ = std::move(hook); }
 
   // Rows after the final norm of the last step, [rows, D].

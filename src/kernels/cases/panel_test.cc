@@ -1,9 +1,12 @@
-// Packed panels: every type and instruction set against the oracle, bit for bit; packed, unpacked, alone,
-// together and on any number of threads the same bits.
+// Packed panels: every type and instruction set against the oracle, bit for bit; packed, unpacked,
+// alone, together and on any number of threads the same bits.
+#include "kernels/panel.h"
+
 #include <gtest/gtest.h>
 
+#include <bit>
+
 #include "kernels/cases/support.h"
-#include "kernels/panel.h"
 #include "kernels/ref/ref.h"
 #include "tensor/blocks.h"
 
@@ -15,9 +18,10 @@ using cases::Random;
 using cases::SameBits;
 using tensor::DType;
 
-constexpr DType kPacked[] = {DType::kBF16,  DType::kF8E4M3, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-                             DType::kQ5_0,  DType::kQ5_1,   DType::kQ4K,  DType::kQ5K,  DType::kQ6K,
-                             DType::kIQ4NL, DType::kIQ4XS,  DType::kMXFP4, DType::kNVFP4};
+constexpr DType kPacked[] = {DType::kBF16,  DType::kF8E4M3, DType::kQ8_0,  DType::kQ4_0,
+                             DType::kQ4_1,  DType::kQ5_0,   DType::kQ5_1,  DType::kQ4K,
+                             DType::kQ5K,   DType::kQ6K,    DType::kIQ4NL, DType::kIQ4XS,
+                             DType::kMXFP4, DType::kNVFP4};
 
 // A weight with its bytes, and packed on demand.
 struct Case {
@@ -28,8 +32,8 @@ struct Case {
   void Pack() {
     const PanelFormat format = PanelFormatOf(weight);
     packed.resize(static_cast<size_t>(PackedBytes(weight)) + 64);
-    auto* base = reinterpret_cast<std::byte*>(
-        (reinterpret_cast<uintptr_t>(packed.data()) + 63) / 64 * 64);
+    auto* base =
+        reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(packed.data()) + 63) / 64 * 64);
     const int64_t records = RecordsOf(weight.cols);
     for (int64_t panel = 0; panel < PanelsOf(weight.rows); ++panel) {
       PackRecords(weight, format, panel, 0, records, base + panel * RecordsBytes(format, records));
@@ -62,13 +66,33 @@ Case MakeCase(DType dtype, int64_t rows, int64_t cols, uint32_t seed) {
   for (size_t at = 0; at < c.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
     std::byte* p = &c.bytes[at];
     switch (dtype) {
-      case DType::kF8E4M3: *p &= std::byte{0xBF}; break;
-      case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4K: case DType::kQ5K: half(p + 2); [[fallthrough]];
-      case DType::kQ4_0: case DType::kQ5_0: case DType::kQ8_0: case DType::kIQ4NL: case DType::kIQ4XS: half(p); break;
-      case DType::kQ6K: half(p + 208); break;
-      case DType::kMXFP4: *p = static_cast<std::byte>(118 + generator() % 8); break;
-      case DType::kNVFP4: for (int i = 0; i < 4; ++i) p[i] = static_cast<std::byte>(generator() % 0x7F); break;
-      default: break;
+      case DType::kF8E4M3:
+        *p &= std::byte{0xBF};
+        break;
+      case DType::kQ4_1:
+      case DType::kQ5_1:
+      case DType::kQ4K:
+      case DType::kQ5K:
+        half(p + 2);
+        [[fallthrough]];
+      case DType::kQ4_0:
+      case DType::kQ5_0:
+      case DType::kQ8_0:
+      case DType::kIQ4NL:
+      case DType::kIQ4XS:
+        half(p);
+        break;
+      case DType::kQ6K:
+        half(p + 208);
+        break;
+      case DType::kMXFP4:
+        *p = static_cast<std::byte>(118 + generator() % 8);
+        break;
+      case DType::kNVFP4:
+        for (int i = 0; i < 4; ++i) p[i] = static_cast<std::byte>(generator() % 0x7F);
+        break;
+      default:
+        break;
     }
   }
   c.weight.data = c.bytes.data();
@@ -124,6 +148,68 @@ TEST(Panels, EveryTypeEqualsTheOracleBitForBitOnEveryInstructionSet) {
   }
 }
 
+// Numbers that take no library function, so that every machine has the same ones.
+std::vector<float> Plain(int64_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::vector<float> out(static_cast<size_t>(count));
+  for (float& x : out) x = static_cast<float>(static_cast<int32_t>(generator()) >> 8) * 0x1p-22f;
+  return out;
+}
+
+uint64_t Digest(const std::vector<float>& values) {  // FNV-1a
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const float value : values) {
+    const auto bits = std::bit_cast<uint32_t>(value);
+    for (int i = 0; i < 32; i += 8) hash = (hash ^ (bits >> i & 0xFF)) * 0x100000001b3;
+  }
+  return hash;
+}
+
+// Stored, so that x86 and arm64 are compared though no test runs on both. They change with the
+// order of sums in ops.h and with nothing else.
+TEST(Panels, HaveTheSameBitsOnEveryArchitecture) {
+  struct Stored {
+    DType dtype;
+    uint64_t native, wide;
+  };
+  const Stored stored[] = {
+      {DType::kBF16, 0, 0},
+      {DType::kF8E4M3, 0, 0},
+      {DType::kQ8_0, 0, 0},
+      {DType::kQ4_0, 0, 0},
+      {DType::kQ4_1, 0, 0},
+      {DType::kQ5_0, 0, 0},
+      {DType::kQ5_1, 0, 0},
+      {DType::kQ4K, 0, 0},
+      {DType::kQ5K, 0, 0},
+      {DType::kQ6K, 0, 0},
+      {DType::kIQ4NL, 0, 0},
+      {DType::kIQ4XS, 0, 0},
+      {DType::kMXFP4, 0, 0},
+      {DType::kNVFP4, 0, 0},
+  };
+  const int64_t rows = 45, cols = 512, tokens = 9;
+  const auto x = Plain(tokens * cols, 31);
+  for (const Stored& expected : stored) {
+    Case c = MakeCase(expected.dtype, rows, cols, 37);
+    if (expected.dtype == DType::kBF16) {
+      const auto numbers = Plain(rows * cols, 41);
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        const uint16_t bits = tensor::FloatToBf16(numbers[i]);
+        std::memcpy(&c.bytes[2 * i], &bits, 2);
+      }
+    }
+    c.Pack();
+    OnEveryIsa([&](Isa isa) {
+      const auto native = Digest(Product(c.weight, x, tokens, Precision::kNative, 2));
+      const auto wide = Digest(Product(c.weight, x, tokens, Precision::kNativeWide, 2));
+      EXPECT_TRUE(native == expected.native && wide == expected.wide)
+          << Name(isa) << " has {DType::k" << tensor::Name(expected.dtype) << ", 0x" << std::hex
+          << native << ", 0x" << wide << "}";
+    });
+  }
+}
+
 TEST(Panels, PackingGivesTheSameBytesOnEveryInstructionSet) {
   for (const DType dtype : kPacked) {
     const int64_t block = tensor::Info(dtype).block_elements;
@@ -155,7 +241,8 @@ TEST(Panels, TheNativeProductIsNearTheExactOneAndTheWideOneNearer) {
       native += std::pow(double{a[i]} - exact[i], 2);
       wide += std::pow(double{b[i]} - exact[i], 2);
     }
-    // Rounding to 1/127 of the largest of 32 normal numbers (about 2.1 sigma); to 8 bits of mantissa.
+    // Rounding to 1/127 of the largest of 32 normal numbers (about 2.1 sigma); to 8 bits of
+    // mantissa.
     EXPECT_LT(std::sqrt(native / norm), 0.008) << tensor::Name(dtype);
     EXPECT_LT(std::sqrt(wide / norm), 5e-5) << tensor::Name(dtype);
   }
@@ -202,9 +289,11 @@ TEST(Panels, ModelOptsNvfp4WithAnOddNumberOfSixteens) {
   const auto expected = Expected(c.weight, x, tokens, Precision::kNative);
   OnEveryIsa([&](Isa isa) {
     c.weight.packed = nullptr;
-    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected)) << Name(isa);
+    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected))
+        << Name(isa);
     c.Pack();
-    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected)) << Name(isa);
+    EXPECT_TRUE(SameBits(Product(c.weight, x, tokens, Precision::kNative, 2), expected))
+        << Name(isa);
   });
 }
 
@@ -232,17 +321,20 @@ TEST(Panels, JobsThatShareInputsAndTypesThatHaveNoPanelsGoTogether) {
     ref::MatMul(job);
   }
   ThreadPool pool(3);
-  Context context(&pool, MatMulScratchFloats(5), 2 * MatMulActivationBytes(5, 64, Precision::kNative));
+  Context context(&pool, MatMulScratchFloats(5),
+                  2 * MatMulActivationBytes(5, 64, Precision::kNative));
   MatMul(context, jobs);
   for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(SameBits(got[i], want[i])) << i;
 }
 
-// 5 experts of which token t uses t % 5 and (t + 2) % 5, through RoutedExperts and through single products.
+// 5 experts of which token t uses t % 5 and (t + 2) % 5, through RoutedExperts and through single
+// products.
 TEST(Experts, TheFusedLayerEqualsItsProductsBitForBitForAnyNumberOfTokens) {
   const int64_t input = 96, width = 64 + 32, experts = 5, top_k = 2, tokens = 37;
-  for (const auto& [up_type, down_type] :
-       {std::pair{DType::kQ4_0, DType::kQ8_0}, {DType::kBF16, DType::kBF16},
-        {DType::kNVFP4, DType::kBF16}, {DType::kBF16, DType::kQ5_0}}) {
+  for (const auto& [up_type, down_type] : {std::pair{DType::kQ4_0, DType::kQ8_0},
+                                           {DType::kBF16, DType::kBF16},
+                                           {DType::kNVFP4, DType::kBF16},
+                                           {DType::kBF16, DType::kQ5_0}}) {
     std::vector<Case> ups, downs;
     std::vector<Weight> up, down;
     const auto scales = Random(width, 77);
@@ -275,13 +367,14 @@ TEST(Experts, TheFusedLayerEqualsItsProductsBitForBitForAnyNumberOfTokens) {
         std::vector<float> h(static_cast<size_t>(width)), out(static_cast<size_t>(in));
         ref::MatMul({&up[e], x.data() + t * in, in, h.data(), width, 1, Epilogue::kReluSquared,
                      Precision::kNative});
-        ref::MatMul({&down[e], h.data(), width, out.data(), in, 1, Epilogue::kStore,
-                     Precision::kNative});
+        ref::MatMul(
+            {&down[e], h.data(), width, out.data(), in, 1, Epilogue::kStore, Precision::kNative});
         for (size_t i = 0; i < y.size(); ++i) {
           y[i] = std::fma(slot_weights[static_cast<size_t>(t * top_k + slot)], out[i], y[i]);
         }
       }
-      for (int64_t i = 0; i < in; ++i) expected[static_cast<size_t>(t * in + i)] += y[static_cast<size_t>(i)];
+      for (int64_t i = 0; i < in; ++i)
+        expected[static_cast<size_t>(t * in + i)] += y[static_cast<size_t>(i)];
     }
     OnEveryIsa([&](Isa isa) {
       if (isa == Isa::kPortable) return;  // no fused multiply-add in the weighted sum there

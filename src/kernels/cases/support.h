@@ -1,4 +1,5 @@
-// What the kernel tests share: random data, and running a body on every instruction set of this machine.
+// What the kernel tests share: random data, and running a body on every instruction set of this
+// machine.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Inputs of matrix products in the form that panels want: 8-bit whole numbers with a scale for every 32
-// columns, or bfloat16.
+// Inputs of matrix products in the form that panels want: 8-bit whole numbers with a scale for
+// every 32 columns, or bfloat16.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -36,7 +36,8 @@ HWY_INLINE float Largest(const float* x) {
 }
 
 // Rounds x * inverse to whole numbers (ties to even) that are stored as bytes; their sums.
-HWY_INLINE void RoundBlock(const float* x, float inverse, int8_t* q, int32_t* first, int32_t* second) {
+HWY_INLINE void RoundBlock(const float* x, float inverse, int8_t* q, int32_t* first,
+                           int32_t* second) {
   const DF d;
   const DInt di;
   const auto L = hn::Lanes(d);
@@ -104,8 +105,8 @@ void ToBF16RowV(const float* x, int64_t cols, int64_t count, uint16_t* high, uin
   const hn::RebindToUnsigned<DF> du;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
   const auto store = [&](VF rounded, uint16_t* out, int64_t i) {
-    const auto bits = hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<DF>(),
-                                                    hn::ShiftRight<16>(hn::BitCast(du, rounded))));
+    const auto bits = hn::DemoteTo(
+        d16, hn::BitCast(hn::RebindToSigned<DF>(), hn::ShiftRight<16>(hn::BitCast(du, rounded))));
     if (i + L <= count) {
       hn::StoreU(bits, d16, out + i);
       return;

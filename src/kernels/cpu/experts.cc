@@ -1,8 +1,9 @@
 // The routed experts of a layer as four regions of work (kernels/ops.h has the contract):
 //   1  tokens split   quantize each token once; clear y
 //   2  experts split  gather the tokens of each expert as tiles
-//   3  panels split   up; the epilogue makes 32 sums one block of the second product's input, in place
-//   4  columns split  down; a thread owns columns of y and walks the experts in ascending order, so that
+//   3  panels split   up; the epilogue makes 32 sums one block of the second product's input, in
+//   place 4  columns split  down; a thread owns columns of y and walks the experts in ascending
+//   order, so that
 //                     the weighted sum has one order at every batch size, without buffers
 #include <algorithm>
 #include <cstring>
@@ -106,10 +107,10 @@ class ExpertRun {
   const PanelKernels& kernels_;
   PanelFormat up_format_, down_format_;
   int64_t width_, input_bytes_, mid_bytes_;
-  std::vector<int64_t> used_;     // experts with tokens, ascending
-  std::vector<int64_t> begin_;    // slots of an expert, by expert
-  std::vector<int32_t> token_;    // of a slot, ascending inside an expert
-  std::vector<float> weight_;     // of a slot
+  std::vector<int64_t> used_;   // experts with tokens, ascending
+  std::vector<int64_t> begin_;  // slots of an expert, by expert
+  std::vector<int32_t> token_;  // of a slot, ascending inside an expert
+  std::vector<float> weight_;   // of a slot
 };
 
 void ExpertRun::Group() {
@@ -229,8 +230,8 @@ void ExpertRun::Down() {
     float* sums = scratch + kPanelScratchFloats;
     for (const int64_t e : used_) {
       const Weight& down = job_.down[Index(e)];
-      const PanelInput input = Input(down_format_, job_.mid + begin_[Index(e)] * mid_bytes_,
-                                     mid_bytes_, Count(e));
+      const PanelInput input =
+          Input(down_format_, job_.mid + begin_[Index(e)] * mid_bytes_, mid_bytes_, Count(e));
       for (int64_t panel = begin; panel < end; ++panel) {
         RunPanelProduct(kernels_, down, down_format_, panel, input, scratch, sums);
         const int64_t row0 = panel * kPanelRows;
@@ -260,7 +261,9 @@ bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down) {
   const PanelFormat first = CommonFormat(up), second = CommonFormat(down);
   if (first == PanelFormat::kNone || second == PanelFormat::kNone) return false;
   // The rooms for inputs are sized in floats: very narrow experts would not fit their padding.
-  const auto fits = [](PanelFormat format, int64_t cols) { return TokenBytes(format, cols) <= cols * 4; };
+  const auto fits = [](PanelFormat format, int64_t cols) {
+    return TokenBytes(format, cols) <= cols * 4;
+  };
   return fits(first, up.front().cols) && fits(second, down.front().cols);
 }
 

@@ -74,7 +74,8 @@ void Prepare(const Prepared& p, int64_t begin, int64_t end) {
 }
 
 // Fills `prepared` and quantizes what is new in it.
-void PrepareAll(Context& context, std::span<const MatMulJob> jobs, std::vector<Prepared>* prepared) {
+void PrepareAll(Context& context, std::span<const MatMulJob> jobs,
+                std::vector<Prepared>* prepared) {
   std::byte* at = context.activations();
   int64_t tokens = 0;
   int64_t values = 0;
@@ -83,9 +84,9 @@ void PrepareAll(Context& context, std::span<const MatMulJob> jobs, std::vector<P
     Prepared p = {&job, FormatFor(job), {}, false};
     const bool wide = job.precision == Precision::kNativeWide;
     if (p.format != PanelFormat::kNone) {
-      const auto same = std::find_if(prepared->begin(), prepared->end(), [&](const Prepared& other) {
-        return SameInput(other, job, p.format, wide);
-      });
+      const auto same = std::find_if(
+          prepared->begin(), prepared->end(),
+          [&](const Prepared& other) { return SameInput(other, job, p.format, wide); });
       if (same != prepared->end()) {
         p.input = same->input;
       } else {

@@ -1,12 +1,12 @@
 // Matrix products in f32 with the weight as it lies in the file: the reference modes, and the types
 // that have no packed form.
 //
-// A panel is 32 rows of the weight. For 256 columns at a time the panel is decoded to f32 and turned
-// (column by column, 32 rows side by side) into a 32 KiB scratch that stays in L1/L2; then every token
-// runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has one accumulator
-// that takes the columns in ascending order, whatever the tile: this is the order of ops.h.
-// Up to kFewTokens tokens skip the panel: rows are turned in registers and used at once, in that
-// order.
+// A panel is 32 rows of the weight. For 256 columns at a time the panel is decoded to f32 and
+// turned (column by column, 32 rows side by side) into a 32 KiB scratch that stays in L1/L2; then
+// every token runs over it, 32 outputs in two vectors, up to kTile tokens together. Each output has
+// one accumulator that takes the columns in ascending order, whatever the tile: this is the order
+// of ops.h. Up to kFewTokens tokens skip the panel: rows are turned in registers and used at once,
+// in that order.
 #include <algorithm>
 #include <cmath>
 
@@ -181,14 +181,15 @@ HWY_INLINE void TurnSquare(VF* v) {
 #endif
 }
 
-// What will be decoded after the columns at hand. Its bytes are asked for while these are computed with, a
-// slice of all rows at a time: memory and arithmetic then take turns no more.
+// What will be decoded after the columns at hand. Its bytes are asked for while these are computed
+// with, a slice of all rows at a time: memory and arithmetic then take turns no more.
 struct NextColumns {
   const Weight* w;
   int64_t row0, k0;
   double bytes_per_column;
 
-  // The slice that corresponds to columns [k, k + count) of the ones at hand, into the second-level cache.
+  // The slice that corresponds to columns [k, k + count) of the ones at hand, into the second-level
+  // cache.
   HWY_INLINE void Prefetch(int64_t k, int64_t count) const {
     if (w == nullptr) return;
     const auto first = static_cast<int64_t>(static_cast<double>(k0 + k) * bytes_per_column);

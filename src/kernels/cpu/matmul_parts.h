@@ -8,7 +8,7 @@
 
 namespace lode::kernels {
 
-// --- matmul_decode.cc: f32 products with the weight as it lies -----------------------------------------
+// --- matmul_decode.cc: f32 products with the weight as it lies ----------------------------------
 
 int64_t DecodedScratchFloats(int64_t rows);
 // Panel `panel` of job.weight for all tokens, epilogue included.
@@ -16,7 +16,7 @@ void RunDecodedPanel(const MatMulJob& job, int64_t panel, float* scratch);
 // Only the epilogue: sums [T][32] of the panel's rows -> job.y.
 void FinishPanel(const MatMulJob& job, int64_t panel, const float* sums);
 
-// --- activations.cc: inputs in the form that panels want -----------------------------------------------
+// --- activations.cc: inputs in the form that panels want ----------------------------------------
 
 // Token j of a tile of m (panels.h): all blocks of 32 columns of x [cols], the last one padded with
 // zeros. NaN or infinity in a block make its scale NaN.
@@ -29,7 +29,7 @@ void ReluSquaredScaled(float* sums, const float* row_scales, float scale);
 void AddWeighted(const float* c, const float* row_scales, float scale, float weight, int64_t count,
                  float* y);
 
-// --- panel_run.cc: one panel times all tiles -----------------------------------------------------------
+// --- panel_run.cc: one panel times all tiles ----------------------------------------------------
 
 // Inputs of one product, ready: tiles of integers, or rows of bfloat16.
 struct PanelInput {

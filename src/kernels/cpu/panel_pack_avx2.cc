@@ -9,7 +9,7 @@
 
 #include <cstring>
 
-HWY_PUSH_ATTRIBUTES("avx2,fma,f16c,bmi,bmi2")
+HWY_PUSH_ATTRIBUTES("avx2,fma,f16c,bmi,bmi2");
 namespace lode::kernels {
 namespace pack_avx2 {
 
@@ -40,8 +40,8 @@ LODE_INLINE Codes FifthBits(const uint8_t* p) {
   int32_t bits;
   __builtin_memcpy(&bits, p, 4);
   const __m256i spread = _mm256_shuffle_epi8(
-      _mm256_set1_epi32(bits), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                                  0x0303030303030303));
+      _mm256_set1_epi32(bits),
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
   const __m256i pick = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
   return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, pick), pick),
                           _mm256_set1_epi8(16));
@@ -187,7 +187,8 @@ LODE_INLINE void StoreCodes(const Codes (&v)[4][8], uint8_t* out) {
       LODE_UNROLL
       for (int e = 0; e < 2; ++e) {
         const Codes even = _mm256_or_si256(Bits(v[e][g], 4, 2, 0), Bits(v[e + 2][g], 4, 2, 2));
-        const Codes odd = _mm256_or_si256(Bits(v[e][g + 1], 4, 2, 4), Bits(v[e + 2][g + 1], 4, 2, 6));
+        const Codes odd =
+            _mm256_or_si256(Bits(v[e][g + 1], 4, 2, 4), Bits(v[e + 2][g + 1], 4, 2, 6));
         Store32(_mm256_or_si256(even, odd), out + 512 + g / 2 * 64 + e * 32);
       }
     }
@@ -202,10 +203,12 @@ LODE_INLINE void StoreScales(const RowScales& s, int64_t r, uint8_t* header, uin
     if constexpr (kKind == ScaleKind::kF16Min) __builtin_memcpy(out + 64 + 2 * r, &s.dmin, 2);
   } else {
     out[r] = s.scales[0];
-    if constexpr (kKind != ScaleKind::kE8M0 && kKind != ScaleKind::kSuper) out[32 + r] = s.scales[1];
+    if constexpr (kKind != ScaleKind::kE8M0 && kKind != ScaleKind::kSuper)
+      out[32 + r] = s.scales[1];
     if (HeaderBytes(kKind) > 0 && header != nullptr) {
       __builtin_memcpy(header + 2 * r, &s.d, 2);
-      if constexpr (kKind == ScaleKind::kSuperMin) __builtin_memcpy(header + 64 + 2 * r, &s.dmin, 2);
+      if constexpr (kKind == ScaleKind::kSuperMin)
+        __builtin_memcpy(header + 64 + 2 * r, &s.dmin, 2);
     }
   }
 }
@@ -257,8 +260,7 @@ LODE_TILE void PackBF16(const uint8_t* rows, int64_t row_bytes, int64_t first, i
 
 bool PackWholePanelAvx2(const Weight& w, PanelFormat format, int64_t panel, int64_t first,
                         int64_t count, uint8_t* out) {
-  const auto* rows =
-      reinterpret_cast<const uint8_t*>(w.data) + panel * kPanelRows * w.row_bytes;
+  const auto* rows = reinterpret_cast<const uint8_t*>(w.data) + panel * kPanelRows * w.row_bytes;
   switch (format) {
 #define LODE_PACK(F)                                                       \
   case PanelFormat::F:                                                     \

@@ -1,7 +1,7 @@
 // One panel of a weight times all tokens, chunk by chunk, so that a chunk of weights stays in the
-// first-level cache while the tiles of tokens pass over it. The next chunk is asked for meanwhile, each
-// tile taking its share of the lines: the hardware does not see the order of panels (at 24 tokens this
-// is worth a factor of 1.4).
+// first-level cache while the tiles of tokens pass over it. The next chunk is asked for meanwhile,
+// each tile taking its share of the lines: the hardware does not see the order of panels (at 24
+// tokens this is worth a factor of 1.4).
 #include <algorithm>
 
 #include "kernels/cpu/matmul_parts.h"
@@ -50,29 +50,27 @@ Prefetch NextChunk(const uint8_t* next, int64_t bytes, int64_t tiles, int64_t re
 
 void RunInteger(const PanelKernels& kernels, const Weight& w, PanelFormat format, int64_t panel,
                 const PanelInput& in, std::byte* scratch, float* sums) {
-  const auto& tile_of = kernels.integer[static_cast<int>(format) - static_cast<int>(PanelFormat::kQ8_0)]
-                                       [in.wide ? 1 : 0];
+  const auto& tile_of = kernels.integer[static_cast<int>(format) -
+                                        static_cast<int>(PanelFormat::kQ8_0)][in.wide ? 1 : 0];
   const int64_t records = RecordsOf(w.cols);
   const int64_t token_bytes = records * IntBlockBytes(in.wide);
   const int64_t tiles = TilesOf(in.tokens, kIntTile);
   const uint8_t* packed = PackedPanel(w, format, panel);
   if (tiles == 1 && packed != nullptr) {
-    tile_of[in.tokens - 1]({packed, in.tiles, records, sums, packed + kFarPrefetch,
-                            Lines(RecordBytes(format)), true});
+    tile_of[in.tokens - 1](
+        {packed, in.tiles, records, sums, packed + kFarPrefetch, Lines(RecordBytes(format)), true});
     return;
   }
   for (int64_t first = 0; first < records; first += kChunkRecords) {
     const int64_t count = std::min(kChunkRecords, records - first);
     const uint8_t* chunk = ChunkOf(w, format, panel, first, count, packed, scratch);
-    const Prefetch ahead = packed == nullptr
-                               ? Prefetch{nullptr, 0, 0}
-                               : NextChunk(chunk + RecordsBytes(format, count),
-                                           RecordsBytes(format, count), tiles, count);
+    const Prefetch ahead = packed == nullptr ? Prefetch{nullptr, 0, 0}
+                                             : NextChunk(chunk + RecordsBytes(format, count),
+                                                         RecordsBytes(format, count), tiles, count);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t begin = TileBegin(in.tokens, tiles, t);
       const int64_t m = TileBegin(in.tokens, tiles, t + 1) - begin;
-      const uint8_t* a =
-          in.tiles + begin * token_bytes + first * m * IntBlockBytes(in.wide);
+      const uint8_t* a = in.tiles + begin * token_bytes + first * m * IntBlockBytes(in.wide);
       tile_of[m - 1]({chunk, a, count, sums + begin * kPanelRows, ahead.From(t, count),
                       ahead.Of(t, count), first == 0});
     }

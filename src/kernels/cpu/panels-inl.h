@@ -1,5 +1,5 @@
-// The tiles of panels.h, written over the few vector operations that an instruction set defines before
-// it includes this file, inside a namespace of its own and under its compile attributes:
+// The tiles of panels.h, written over the few vector operations that an instruction set defines
+// before it includes this file, inside a namespace of its own and under its compile attributes:
 //   kRows      f32 lanes of a vector: rows at once
 //   kVectors   vectors of rows that a tile holds together
 //   VF, VI     vectors of kRows floats, int32
@@ -7,8 +7,8 @@
 //   LoadHalves(p)        kRows f16 -> VF
 //   LoadBytesI(p)        kRows u8 -> VI;  LoadSignedI(p)  kRows i8 -> VI
 //   BitCastF(VI)
-//   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of four
-//   SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
+//   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of
+//   four SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
 //   kPairVectors, WidePair, LoadPair, SetPair, DotPair for BF16
 // No include guard: it is meant to be included more than once.
 
@@ -46,147 +46,154 @@ LODE_INLINE VF WeightMinimum(const uint8_t* scales, const uint8_t* header, int64
   }
 }
 
+template <PanelFormat F>
+constexpr bool kSplit = TraitsOf(F).scales == ScaleKind::kUE4M3Pair ||
+                        TraitsOf(F).scales == ScaleKind::kSuperPair;
+
+// The exact sums of one half of a record (or of all of it, where the type does not scale 16): of
+// the high digits first when there are two, then the offset leaves, then the (low) digits.
+template <PanelFormat F, int M, bool Wide>
+LODE_INLINE void BlockSums(const uint8_t* w, int64_t row0, int half, const int8_t* q,
+                           const int32_t* n, VI (&c)[M][kVectors]) {
+  constexpr int kShift = SignedDots(F) ? -1 : TraitsOf(F).offset_shift;
+  constexpr int kGroups = kSplit<F> ? 4 : 8;
+  LODE_UNROLL
+  for (int m = 0; m < M; ++m) {
+    LODE_UNROLL
+    for (int v = 0; v < kVectors; ++v) c[m][v] = SetI(0);
+  }
+  if constexpr (Wide) {
+    Dots<F, kGroups, M>(w, half * kGroups, row0, q, c);
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      LODE_UNROLL
+      for (int v = 0; v < kVectors; ++v) c[m][v] = SubI(ShiftLeftI<8>(c[m][v]), c[m][v]);
+    }
+  }
+  if constexpr (kShift >= 0) {
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      const int32_t sum = !kSplit<F> ? n[m] : half == 0 ? n[M + m] : n[m] - n[M + m];
+      const VI offset = SetI(static_cast<int32_t>(static_cast<uint32_t>(sum) << kShift));
+      LODE_UNROLL
+      for (int v = 0; v < kVectors; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
+    }
+  }
+  Dots<F, kGroups, M>(w, half * kGroups, row0, q + (Wide ? M * 32 : 0), c);
+}
+
+// f += one record times its block of the tile.
+template <PanelFormat F, int M, bool Wide>
+LODE_INLINE void AddRecord(const uint8_t* w, const uint8_t* header, const uint8_t* a, int64_t row0,
+                           VF (&f)[M][kVectors]) {
+  constexpr PanelTraits kT = TraitsOf(F);
+  const uint8_t* scales = w + CodeBytes(kT.bits);
+  const auto* s = reinterpret_cast<const float*>(a + M * (Wide ? 64 : 32));
+  const auto* n = reinterpret_cast<const int32_t*>(s + M);
+  LODE_UNROLL
+  for (int half = 0; half < (kSplit<F> ? 2 : 1); ++half) {
+    VI c[M][kVectors];
+    BlockSums<F, M, Wide>(w, row0, half, reinterpret_cast<const int8_t*>(a), n, c);
+    LODE_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const VF scale = WeightScale<kT.scales>(scales, header, row0 + v * kRows, half);
+      LODE_UNROLL
+      for (int m = 0; m < M; ++m) {
+        f[m][v] = FmaF(CvtF(c[m][v]), MulF(scale, SetF(s[m])), f[m][v]);
+      }
+    }
+  }
+  if constexpr (kT.scales == ScaleKind::kF16Min || kT.scales == ScaleKind::kSuperMin) {
+    const auto* sums = s + 3 * M;
+    LODE_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const VF minimum = WeightMinimum<kT.scales>(scales, header, row0 + v * kRows);
+      LODE_UNROLL
+      for (int m = 0; m < M; ++m) f[m][v] = FmaF(minimum, SetF(sums[m]), f[m][v]);
+    }
+  }
+}
+
+// c [M][32] at row0 into registers, or zeros; and back.
+template <int M, int V>
+LODE_INLINE void LoadSums(const float* c, bool first, int64_t row0, VF (&f)[M][V]) {
+  LODE_UNROLL
+  for (int m = 0; m < M; ++m) {
+    LODE_UNROLL
+    for (int v = 0; v < V; ++v) {
+      f[m][v] = first ? SetF(0.0f) : LoadF(c + m * kPanelRows + row0 + v * kRows);
+    }
+  }
+}
+template <int M, int V>
+LODE_INLINE void StoreSums(const VF (&f)[M][V], int64_t row0, float* c) {
+  LODE_UNROLL
+  for (int m = 0; m < M; ++m) {
+    LODE_UNROLL
+    for (int v = 0; v < V; ++v) StoreF(f[m][v], c + m * kPanelRows + row0 + v * kRows);
+  }
+}
+
+LODE_INLINE const uint8_t* AskFor(const uint8_t* at, int64_t lines) {
+  for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at);
+  return at;
+}
+
 template <PanelFormat F, int M, bool Wide>
 LODE_TILE void IntTile(const IntTileJob& job) {
-  constexpr PanelTraits kT = TraitsOf(F);
-  constexpr bool kPair = kT.scales == ScaleKind::kUE4M3Pair || kT.scales == ScaleKind::kSuperPair;
-  constexpr bool kMin = kT.scales == ScaleKind::kF16Min || kT.scales == ScaleKind::kSuperMin;
-  constexpr int64_t kHeader = HeaderBytes(kT.scales);
-  constexpr int kGroups = kPair ? 4 : 8;
-  constexpr int64_t kGroupRows = kRows * kVectors;
-  constexpr int kShift = SignedDots(F) ? -1 : kT.offset_shift;
-  for (int64_t row0 = 0; row0 < kPanelRows; row0 += kGroupRows) {
+  constexpr int64_t kHeader = HeaderBytes(TraitsOf(F).scales);
+  for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kVectors) {
     const uint8_t* w = job.weights;
     const uint8_t* a = job.activations;
     const uint8_t* prefetch = job.prefetch;
     const uint8_t* header = w;
     VF f[M][kVectors];
-    LODE_UNROLL
-    for (int m = 0; m < M; ++m) {
-      LODE_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        f[m][v] = job.first ? SetF(0.0f) : LoadF(job.c + m * kPanelRows + row0 + v * kRows);
-      }
-    }
+    LoadSums(job.c, job.first, row0, f);
     for (int64_t b = 0; b < job.records; ++b) {
-      if (row0 == 0) {
-        for (int64_t i = 0; i < job.lines; ++i) {
-          __builtin_prefetch(prefetch);
-          prefetch += 64;
-        }
-      }
+      if (row0 == 0) prefetch = AskFor(prefetch, job.lines);
       if constexpr (kHeader > 0) {
         if (b % kSuperRecords == 0) {
           header = w;
           w += kHeader;
         }
       }
-      const uint8_t* scales = w + CodeBytes(kT.bits);
-      const auto* q = reinterpret_cast<const int8_t*>(a);
-      const auto* s = reinterpret_cast<const float*>(a + M * (Wide ? 64 : 32));
-      const auto* n = reinterpret_cast<const int32_t*>(s + M);
-      LODE_UNROLL
-      for (int half = 0; half < (kPair ? 2 : 1); ++half) {
-        VI c[M][kVectors];
-        LODE_UNROLL
-        for (int m = 0; m < M; ++m) {
-          LODE_UNROLL
-          for (int v = 0; v < kVectors; ++v) c[m][v] = SetI(0);
-        }
-        if constexpr (Wide) {
-          Dots<F, kGroups, M>(w, half * kGroups, row0, q, c);
-          LODE_UNROLL
-          for (int m = 0; m < M; ++m) {
-            LODE_UNROLL
-            for (int v = 0; v < kVectors; ++v) c[m][v] = SubI(ShiftLeftI<8>(c[m][v]), c[m][v]);
-          }
-        }
-        if constexpr (kShift >= 0) {
-          LODE_UNROLL
-          for (int m = 0; m < M; ++m) {
-            const int32_t sum = !kPair ? n[m] : half == 0 ? n[M + m] : n[m] - n[M + m];
-            const VI offset = SetI(static_cast<int32_t>(static_cast<uint32_t>(sum) << kShift));
-            LODE_UNROLL
-            for (int v = 0; v < kVectors; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
-          }
-        }
-        Dots<F, kGroups, M>(w, half * kGroups, row0, q + (Wide ? M * 32 : 0), c);
-        LODE_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const VF scale = WeightScale<kT.scales>(scales, header, row0 + v * kRows, half);
-          LODE_UNROLL
-          for (int m = 0; m < M; ++m) {
-            f[m][v] = FmaF(CvtF(c[m][v]), MulF(scale, SetF(s[m])), f[m][v]);
-          }
-        }
-      }
-      if constexpr (kMin) {
-        const auto* sums = s + 3 * M;
-        LODE_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const VF minimum = WeightMinimum<kT.scales>(scales, header, row0 + v * kRows);
-          LODE_UNROLL
-          for (int m = 0; m < M; ++m) f[m][v] = FmaF(minimum, SetF(sums[m]), f[m][v]);
-        }
-      }
+      AddRecord<F, M, Wide>(w, header, a, row0, f);
       w += RecordBytes(F);
       a += M * IntBlockBytes(Wide);
     }
-    LODE_UNROLL
-    for (int m = 0; m < M; ++m) {
-      LODE_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        StoreF(f[m][v], job.c + m * kPanelRows + row0 + v * kRows);
-      }
-    }
+    StoreSums(f, row0, job.c);
   }
 }
 
-// acc += the pair of columns: the odd one first, then the even one (what the BF16 dot product does).
+// acc += the pair of columns: the odd one first, then the even one (what the BF16 dot product
+// does).
 template <int M, bool Wide>
 LODE_TILE void BF16TileOf(const BF16TileJob& job) {
   for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kPairVectors) {
     VF f[M][kPairVectors];
-    LODE_UNROLL
-    for (int m = 0; m < M; ++m) {
-      LODE_UNROLL
-      for (int v = 0; v < kPairVectors; ++v) {
-        f[m][v] = job.first ? SetF(0.0f) : LoadF(job.c + m * kPanelRows + row0 + v * kRows);
-      }
-    }
+    LoadSums(job.c, job.first, row0, f);
     const uint8_t* w = job.weights + row0 * 4;
     const uint8_t* prefetch = job.prefetch;
     for (int64_t k = 0; k < job.pairs; ++k) {
-      if (row0 == 0 && k % 8 == 0) {
-        for (int64_t i = 0; i < job.lines; ++i) {
-          __builtin_prefetch(prefetch);
-          prefetch += 64;
-        }
-      }
+      if (row0 == 0 && k % 8 == 0) prefetch = AskFor(prefetch, job.lines);
       WidePair pair[kPairVectors];
       LODE_UNROLL
       for (int v = 0; v < kPairVectors; ++v) pair[v] = LoadPair(w + v * kRows * 4);
       LODE_UNROLL
       for (int m = 0; m < M; ++m) {
         const uint16_t* x = job.activations + m * job.stride + 2 * k;
-        const WidePair high = SetPair(x);
+        const auto high = SetPair(x);
         LODE_UNROLL
         for (int v = 0; v < kPairVectors; ++v) f[m][v] = DotPair(pair[v], high, f[m][v]);
         if constexpr (Wide) {
-          const WidePair low = SetPair(x + job.low_offset);
+          const auto low = SetPair(x + job.low_offset);
           LODE_UNROLL
           for (int v = 0; v < kPairVectors; ++v) f[m][v] = DotPair(pair[v], low, f[m][v]);
         }
       }
       w += kPanelRows * 4;
     }
-    LODE_UNROLL
-    for (int m = 0; m < M; ++m) {
-      LODE_UNROLL
-      for (int v = 0; v < kPairVectors; ++v) {
-        StoreF(f[m][v], job.c + m * kPanelRows + row0 + v * kRows);
-      }
-    }
+    StoreSums(f, row0, job.c);
   }
 }
 

@@ -1,5 +1,5 @@
-// The inner loops over panels (kernels/panel.h), one table of them per instruction set, and the form
-// that activations take for them.
+// The inner loops over panels (kernels/panel.h), one table of them per instruction set, and the
+// form that activations take for them.
 #pragma once
 
 #include <algorithm>
@@ -20,11 +20,12 @@ inline int64_t TileBegin(int64_t tokens, int64_t tiles, int64_t index) {
 
 // Integer activations of a tile of m tokens: per 32 columns
 //   int8 q[m][32] | with wide: int8 low[m][32] | f32 s[m] | i32 n[m] | i32 n0[m] | f32 f[m]
-// x ~ s * q, or s * (255 q + low); n = -sum of all 32 whole numbers, n0 of the first 16, f = s * -n.
+// x ~ s * q, or s * (255 q + low); n = -sum of all 32 whole numbers, n0 of the first 16, f = s *
+// -n.
 constexpr int64_t IntBlockBytes(bool wide) { return wide ? 80 : 48; }
 
-// BF16 activations: rows of bfloat16, `stride` numbers apart; with wide a second row of what rounding
-// left over follows each, `stride` numbers behind the first.
+// BF16 activations: rows of bfloat16, `stride` numbers apart; with wide a second row of what
+// rounding left over follows each, `stride` numbers behind the first.
 
 // c [m][32] (+)= records of one panel times a tile. `first`: c begins at zero. For each record,
 // `lines` cache lines are asked for from `prefetch` on.
@@ -42,8 +43,8 @@ using IntTileFn = void (*)(const IntTileJob& job);
 struct BF16TileJob {
   const uint8_t* weights;  // [pairs][32][2]
   const uint16_t* activations;
-  int64_t stride;          // between tokens, in numbers
-  int64_t low_offset;      // wide: of a token's second row; 0: there is none
+  int64_t stride;      // between tokens, in numbers
+  int64_t low_offset;  // wide: of a token's second row; 0: there is none
   int64_t pairs;
   float* c;
   const uint8_t* prefetch;  // `lines` for every eight pairs
@@ -62,15 +63,16 @@ struct PanelKernels {
 
 const PanelKernels& PanelKernelsFor(Isa isa);
 
-// Without integer dot products, pairs of products are summed in 16 bits. Codes of 8 bits would overflow
-// them: those are multiplied as signed numbers, the sign of one factor moved to the other.
+// Without integer dot products, pairs of products are summed in 16 bits. Codes of 8 bits would
+// overflow them: those are multiplied as signed numbers, the sign of one factor moved to the other.
 constexpr bool FitsPairSums(PanelFormat format) { return TraitsOf(format).offset_shift != 7; }
-// Of the others, groups whose sums of pairs fit together: 2 * 127 * the largest code * groups < 2^15.
+// Of the others, groups whose sums of pairs fit together: 2 * 127 * the largest code * groups <
+// 2^15.
 constexpr int GroupsBetweenSums(PanelFormat format) {
   const PanelTraits traits = TraitsOf(format);
-  return traits.bits == CodeBits::k6                                ? 2
+  return traits.bits == CodeBits::k6                              ? 2
          : traits.bits == CodeBits::k5 || traits.table != nullptr ? 4
-                                                                    : 8;
+                                                                  : 8;
 }
 
 // A table's values with the offset, as unsigned codes.
@@ -79,7 +81,8 @@ struct alignas(16) OffsetTable {
   uint8_t codes[16] = {};
   constexpr OffsetTable() {
     constexpr PanelTraits kT = TraitsOf(F);
-    for (int i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(kT.table[i] + (1 << kT.offset_shift));
+    for (int i = 0; i < 16; ++i)
+      codes[i] = static_cast<uint8_t>(kT.table[i] + (1 << kT.offset_shift));
   }
 };
 

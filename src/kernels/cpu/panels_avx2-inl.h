@@ -1,6 +1,6 @@
 // Vector operations of 256 bits for panels-inl.h: eight rows at once, for sixteen registers hold no
-// more. The file that includes this defines LODE_DPBUSD to the integer dot product, where there is one.
-// No include guard: included once per namespace.
+// more. The file that includes this defines LODE_DPBUSD to the integer dot product, where there is
+// one. No include guard: included once per namespace.
 
 constexpr int kRows = 8;
 constexpr int kVectors = 1;
@@ -61,8 +61,8 @@ LODE_INLINE VI LoadCodes(const uint8_t* codes, int group, int64_t row0) {
     int32_t bits;
     __builtin_memcpy(&bits, codes + 512 + group * 16 + row0 / 2, sizeof(bits));
     const VI spread = _mm256_shuffle_epi8(
-        _mm256_set1_epi32(bits), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                                    0x0303030303030303));
+        _mm256_set1_epi32(bits),
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
     const VI pick = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
     const VI set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, pick), pick);
     w = _mm256_or_si256(w, _mm256_and_si256(set, _mm256_set1_epi8(16)));

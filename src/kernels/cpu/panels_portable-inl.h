@@ -112,8 +112,8 @@ LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8
     for (int m = 0; m < M; ++m) {
       const int8_t* x = q + m * 32 + g * 4;
       for (int r = 0; r < kRows; ++r) {
-        sums[m][0].lane[r] += w[4 * r] * x[0] + w[4 * r + 1] * x[1] + w[4 * r + 2] * x[2] +
-                              w[4 * r + 3] * x[3];
+        sums[m][0].lane[r] +=
+            w[4 * r] * x[0] + w[4 * r + 1] * x[1] + w[4 * r + 2] * x[2] + w[4 * r + 3] * x[3];
       }
     }
   }

@@ -55,7 +55,9 @@ WeightBlock Load(const Weight& w, PanelFormat format, int64_t row, int64_t index
                                               : b.codes[i];
   }
   const float d = tensor::F16ToFloat(b.d), dmin = tensor::F16ToFloat(b.dmin);
-  const auto signed_scale = [&](int i) { return static_cast<float>(static_cast<int8_t>(b.scales[i])); };
+  const auto signed_scale = [&](int i) {
+    return static_cast<float>(static_cast<int8_t>(b.scales[i]));
+  };
   switch (traits.scales) {
     case ScaleKind::kF16Min:
       out.minimum = dmin;

@@ -44,8 +44,7 @@ void SharedForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights
 // The latent sum [rows, input] back to the model's width, added to the stream.
 void LatentUp(BlockRun& run, const MoeWeights& weights, float* sum, int64_t input, int64_t width) {
   run.Round(sum, run.rows * input);
-  const kernels::MatMulJob up = {&weights.latent_up, sum,   input,
-                                 run.work.x,         width, run.rows,
+  const kernels::MatMulJob up = {&weights.latent_up,     sum, input, run.work.x, width, run.rows,
                                  kernels::Epilogue::kAdd};
   run.MatMul(up);
 }
@@ -113,9 +112,9 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
     float* y = spec.latent > 0 ? w.expert_out : w.latent;
     kernels::RoutedExperts(
         run.kernels,
-        {weights.up, weights.down, source, input, run.rows, w.expert_ids, w.slot_weights, spec.top_k, y,
-         input, spec.latent > 0 ? nullptr : w.x, reinterpret_cast<uint8_t*>(w.gathered),
-         reinterpret_cast<uint8_t*>(w.expert_mid)});
+        {weights.up, weights.down, source, input, run.rows, w.expert_ids, w.slot_weights,
+         spec.top_k, y, input, spec.latent > 0 ? nullptr : w.x,
+         reinterpret_cast<uint8_t*>(w.gathered), reinterpret_cast<uint8_t*>(w.expert_mid)});
     if (spec.latent > 0) LatentUp(run, weights, y, input, width);
   } else {
     ExpertsByProducts(run, spec, weights, source, input);
