@@ -133,6 +133,7 @@ Result<std::unique_ptr<Bench>> Bench::Open(std::shared_ptr<const tensor::TensorS
     bench->running_ = Running();
     LODE_ASSIGN(bench->running_, api::Run(std::move(again), run));
   }
+  bench->running_.FinishPacking();
   const model::Model& model = *bench->running_.model;
   bench->cost_ = std::make_unique<CostModel>(model, engine.numerics);
   bench->facts_.type = bench->cost_->weight_type();
