@@ -8,7 +8,9 @@
 #include <fstream>
 
 #include "api/open.h"
+#include "formats/gguf.h"
 #include "model/packer.h"
+#include "quant/pack.h"
 #include "tests/support/shared.h"
 
 namespace lode {
@@ -121,6 +123,40 @@ TEST(Plan, ThePackerTakesWhatThePlanSaysAndTheModelComputesTheSame) {
     EXPECT_EQ(model::Packer::SizeOf(*model).packed, 0u) << "nothing is left to pack";
     const auto after = logits();
     EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)), 0) << path;
+  }
+}
+
+TEST(Plan, APackedFileIsMappedAndComputesTheSame) {
+  for (const char* path : {"golden/gguf/moe-k.gguf", "golden/gguf/mix-4bit.gguf"}) {
+    const auto source = api::OpenSource(testing::TestFile(path));
+    ASSERT_TRUE(source.ok());
+    const std::string out = ::testing::TempDir() + "plan_test_packed.gguf";
+    const auto report = quant::Pack(dynamic_cast<const formats::GgufFile&>(**source), out,
+                                    /*force=*/true, 2, nullptr);
+    ASSERT_TRUE(report.ok()) << report.error().ToString();
+    EXPECT_GT(report->packed, 0);
+    const std::vector<int32_t> tokens = {5, 17, 3, 99, 64, 2, 2, 31};
+    const auto logits = [&](const std::string& file, api::ActivationMode mode) {
+      const auto model = BindModel(file);
+      api::RunOptions run;
+      run.threads = 2;
+      run.activations = mode;
+      runtime::Engine engine(
+          *model, api::EngineOptionsFor(model->spec, model->quantized, model->any_bf16, run));
+      auto sequence = engine.NewSequence();
+      std::vector<float> y(tokens.size() * static_cast<size_t>(engine.vocabulary()));
+      EXPECT_TRUE(engine.Append(*sequence, tokens, y.data(), true).ok());
+      return y;
+    };
+    for (const auto mode : {api::ActivationMode::kAuto, api::ActivationMode::kF32}) {
+      EXPECT_EQ(logits(testing::TestFile(path), mode), logits(out, mode)) << path;
+    }
+    const auto packed = BindModel(out);
+    EXPECT_EQ(model::Packer::SizeOf(*packed).packed, 0u);
+    const auto again = api::OpenSource(out);
+    EXPECT_FALSE(
+        quant::Pack(dynamic_cast<const formats::GgufFile&>(**again), out + "2", true, 1, nullptr)
+            .ok());
   }
 }
 

@@ -52,6 +52,7 @@ int Main(int argc, char** argv) {
   AddConvert(app, &action);
   AddQuantize(app, &action);
   AddPerplexity(app, &action);
+  AddPack(app, &action);
   AddPull(app, &action);
   AddBench(app, &action);
   AddSelftest(app, &action);

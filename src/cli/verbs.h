@@ -18,6 +18,7 @@ void AddDetokenize(CLI::App& app, Action* action);
 void AddRender(CLI::App& app, Action* action);
 void AddInspect(CLI::App& app, Action* action);
 void AddConvert(CLI::App& app, Action* action);
+void AddPack(CLI::App& app, Action* action);
 void AddPerplexity(CLI::App& app, Action* action);
 void AddQuantize(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);

@@ -556,8 +556,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
                                              file->tensors_.size(),
                                              static_cast<long long>(*tensors_expected)));
   }
-  LODE_TRY(file->CheckVocabulary());
-  file->BuildConfig();
+  LODE_TRY(file->Complete());
   return file;
 }
 
@@ -570,8 +569,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::FromMemory(std::span<const std::byte
     return Error(Code::kUnsupported, Quote(name) + ": a shard cannot be opened from memory");
   }
   LODE_TRY(file->AddShard(std::move(shard), true));
-  LODE_TRY(file->CheckVocabulary());
-  file->BuildConfig();
+  LODE_TRY(file->Complete());
   return file;
 }
 

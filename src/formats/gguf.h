@@ -6,6 +6,10 @@
 // alignment, bounds, overlaps, types), so that nobody later has to doubt an offset. Contents of
 // tensors are not looked at.
 //
+// A packed file (`lode pack`) is a GGUF whose matrices are bytes (type I8) in the layout of
+// kernels/panel.h; lists in its metadata give their types and shapes, which tensors() then shows with
+// `packed` set. Other programs find a matrix of the wrong shape, never wrong numbers.
+//
 // A mapped file that somebody truncates while it is in use ends the process with SIGBUS: sizes are
 // compared once, at open. Replace model files by renaming, not by writing over them.
 #pragma once
@@ -23,6 +27,11 @@
 #include "tensor/source.h"
 
 namespace lode::formats {
+
+// Metadata of packed files: arrays of strings, of the same length.
+inline constexpr std::string_view kPackedNames = "lode.packed.names";
+inline constexpr std::string_view kPackedTypes = "lode.packed.types";
+inline constexpr std::string_view kPackedShapes = "lode.packed.shapes";  // "rows,columns"
 
 enum class GgufType : uint32_t {
   kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7,
@@ -86,6 +95,9 @@ class GgufFile final : public tensor::TensorSource {
   GgufFile() = default;
   Result<void> AddShard(Shard shard, bool first);
   Result<void> CheckVocabulary() const;
+  Result<void> MarkPacked();
+  // What is checked and built when all shards are there.
+  Result<void> Complete();
   Result<const GgufEntry*> Need(std::string_view key) const;
   void BuildConfig();
 

@@ -4,13 +4,14 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/check.h"
 #include "base/text.h"
 #include "formats/shards.h"
 
 namespace lode::formats {
 namespace {
 
-constexpr uint64_t kAlignment = 32;  // the format's default, so no key has to say it
+constexpr uint64_t kAlignmentMax = 4096;
 constexpr size_t kTensorNameBytesMax = 63;  // llama.cpp refuses longer ones
 constexpr size_t kShardsMax = 65535;        // split.no is a u16
 
@@ -38,7 +39,9 @@ std::string_view AsText(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-uint64_t Padding(uint64_t bytes) { return (kAlignment - bytes % kAlignment) % kAlignment; }
+uint64_t Padding(uint64_t bytes, uint64_t alignment) {
+  return (alignment - bytes % alignment) % alignment;
+}
 
 }  // namespace
 
@@ -113,6 +116,12 @@ void GgufWriter::Set(const GgufEntry& entry) {
   if (entry.type == GgufType::kString) return SetString(entry.key, AsText(entry.bytes));
   if (entry.type != GgufType::kArray) return SetRaw(entry.key, entry.type, AsText(entry.bytes));
   SetArray(entry.key, entry.element, entry.count, AsText(entry.bytes));
+}
+
+void GgufWriter::SetAlignment(uint32_t bytes) {
+  LODE_CHECK(bytes > 0 && bytes <= kAlignmentMax && bytes % 8 == 0);
+  alignment_ = bytes;
+  SetU32("general.alignment", bytes);
 }
 
 void GgufWriter::AddTensor(std::string_view name, tensor::DType dtype,
@@ -207,19 +216,19 @@ Result<void> GgufWriter::WriteHeader(size_t shard) {
     }
     Append(&header, static_cast<uint32_t>(tensor::Info(tensor.dtype).ggml_id));
     Append(&header, offset);
-    offset += tensor.bytes + Padding(tensor.bytes);
+    offset += tensor.bytes + Padding(tensor.bytes, alignment_);
   }
-  header.append(Padding(header.size()), '\0');
+  header.append(Padding(header.size(), alignment_), '\0');
   return files_[shard].Write(header);
 }
 
 // Closes every tensor that has all its bytes and moves on to the next one, across shards.
 Result<void> GgufWriter::PadFinishedTensors() {
-  static constexpr char kZeros[kAlignment] = {};
+  static constexpr char kZeros[kAlignmentMax] = {};
   while (tensor_ < tensors_.size()) {
     while (tensor_ >= shard_begin_[shard_ + 1]) ++shard_;
     if (done_ < tensors_[tensor_].bytes) return {};
-    LODE_TRY(files_[shard_].Write(kZeros, Padding(done_)));
+    LODE_TRY(files_[shard_].Write(kZeros, Padding(done_, alignment_)));
     ++tensor_;
     done_ = 0;
   }

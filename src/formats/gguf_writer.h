@@ -1,11 +1,12 @@
 // GGUF version 3 files, whole or split into shards: writing.
 //
-// Order of use: metadata and tensor declarations, Begin, then the bytes of every tensor in the order
-// of their declaration (in pieces of any size), Finish. Nothing of a model has to be in memory.
+// Order of use: metadata and tensor declarations, Begin, then the bytes of every tensor in the
+// order of their declaration (in pieces of any size), Finish. Nothing of a model has to be in
+// memory.
 //
-// Surprising policy: files appear under their names at Finish, all or (if the disk fails in between)
-// the last shards first, so that a first shard is never there without its siblings. An object that
-// dies before Finish leaves nothing behind.
+// Surprising policy: files appear under their names at Finish, all or (if the disk fails in
+// between) the last shards first, so that a first shard is never there without its siblings. An
+// object that dies before Finish leaves nothing behind.
 #pragma once
 
 #include <cstddef>
@@ -43,13 +44,16 @@ class GgufWriter {
   // As another file has it.
   void Set(const GgufEntry& entry);
 
+  // Where tensors begin: multiples of so many bytes (a multiple of 8, at most 4096); 32 unless set,
+  // the format's default, which no key has to say.
+  void SetAlignment(uint32_t bytes);
   void AddTensor(std::string_view name, tensor::DType dtype, const tensor::Shape& shape);
 
-  // Creates the file(s) and writes headers. With `shard_bytes_max` above 0 and more tensor bytes than
-  // that, the model is split: path "dir/x.gguf" becomes "dir/x-00001-of-0000N.gguf" and so on; a
-  // tensor larger than the limit has a shard of its own.
-  // Errors: kBadInput for a name, shape or type that GGUF cannot hold (the tensor is named), kNoSpace,
-  // and what the system says.
+  // Creates the file(s) and writes headers. With `shard_bytes_max` above 0 and more tensor bytes
+  // than that, the model is split: path "dir/x.gguf" becomes "dir/x-00001-of-0000N.gguf" and so on;
+  // a tensor larger than the limit has a shard of its own.
+  // Errors: kBadInput for a name, shape or type that GGUF cannot hold (the tensor is named),
+  // kNoSpace, and what the system says.
   Result<void> Begin(const std::string& path, uint64_t shard_bytes_max = 0);
   // The next bytes of the tensors. More bytes than declared are a caller's bug (kInternal).
   Result<void> Write(std::span<const std::byte> bytes);
@@ -77,6 +81,7 @@ class GgufWriter {
   Result<void> WriteHeader(size_t shard);
   Result<void> PadFinishedTensors();
 
+  uint64_t alignment_ = 32;
   std::vector<Entry> entries_;
   std::vector<Tensor> tensors_;
   std::vector<size_t> shard_begin_;  // first tensor of each shard; one more at the end

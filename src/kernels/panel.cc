@@ -1,6 +1,7 @@
 #include "kernels/panel.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/check.h"
@@ -9,10 +10,11 @@
 
 namespace lode::kernels {
 
-#if defined(__x86_64__)
+// Whole panels of whole columns; false where there is no fast form. cpu/panel_pack_*.cc
 bool PackWholePanelAvx2(const Weight& w, PanelFormat format, int64_t panel, int64_t first,
-                        int64_t count, uint8_t* out);  // cpu/panel_pack_avx2.cc
-#endif
+                        int64_t count, uint8_t* out);
+bool PackWholePanelNeon(const Weight& w, PanelFormat format, int64_t panel, int64_t first,
+                        int64_t count, uint8_t* out);
 
 namespace {
 
@@ -215,6 +217,101 @@ void PackPlain(const Weight& w, PanelFormat format, int64_t panel, int64_t first
 
 }  // namespace
 
+namespace {
+
+// The code (with its offset) of row r, column i of a record.
+int CodeAt(PanelFormat format, const uint8_t* record, int64_t r, int i) {
+  const PanelTraits traits = TraitsOf(format);
+  const int64_t group = i / 4;
+  const int64_t byte = r * 4 + i % 4;  // of the group's 128
+  if (traits.bits == CodeBits::k8) return record[group * 128 + byte];
+  const uint8_t both = record[group * 64 + (byte & 63)];
+  int code = byte >= 64 ? both >> 4 : both & 15;
+  if (traits.bits == CodeBits::k5) {
+    code |= (record[512 + group * 16 + byte / 8] >> (byte % 8) & 1) << 4;
+  }
+  if (traits.bits == CodeBits::k6) {
+    const int64_t from = (group % 2 != 0 ? 4 : 0) + (byte >= 64 ? 2 : 0);
+    code |= (record[512 + group / 2 * 64 + (byte & 63)] >> from & 3) << 4;
+  }
+  return code;
+}
+
+// 32 numbers of row r of a record; `header` as in the panel. Operation by operation what
+// tensor::DecodeBlocks does.
+void UnpackRecord(PanelFormat format, const uint8_t* record, const uint8_t* header, int64_t r,
+                  float* out) {
+  const PanelTraits traits = TraitsOf(format);
+  const uint8_t* scales = record + CodeBytes(traits.bits);
+  const auto half = [](const uint8_t* p) { return tensor::F16ToFloat(Half(p)); };
+  float d[2] = {0.0f, 0.0f};
+  float minimum = 0.0f;
+  switch (traits.scales) {
+    case ScaleKind::kF16Min:
+      minimum = half(scales + 64 + 2 * r);
+      [[fallthrough]];
+    case ScaleKind::kF16:
+      d[0] = d[1] = half(scales + 2 * r);
+      break;
+    case ScaleKind::kE8M0: {
+      const uint32_t code = scales[r];
+      d[0] = d[1] = std::bit_cast<float>(code < 2 ? 0x00200000u << code : (code - 1) << 23);
+      break;
+    }
+    case ScaleKind::kUE4M3Pair:
+      for (int i = 0; i < 2; ++i) d[i] = tensor::E4M3ToFloat(scales[32 * i + r]) * 0.5f;
+      break;
+    case ScaleKind::kSuperMin:
+      d[0] = d[1] = half(header + 2 * r) * static_cast<float>(scales[r]);
+      minimum = -(half(header + 64 + 2 * r) * static_cast<float>(scales[32 + r]));
+      break;
+    case ScaleKind::kSuperPair:
+    case ScaleKind::kSuper:
+      for (int i = 0; i < 2; ++i) {
+        const int at = traits.scales == ScaleKind::kSuper ? 0 : 32 * i;
+        d[i] = half(header + 2 * r) * static_cast<float>(static_cast<int8_t>(scales[at + r]));
+      }
+      break;
+  }
+  const bool has_minimum =
+      traits.scales == ScaleKind::kF16Min || traits.scales == ScaleKind::kSuperMin;
+  for (int i = 0; i < 32; ++i) {
+    const int code = CodeAt(format, record, r, i);
+    const int value = traits.table != nullptr    ? traits.table[code]
+                      : traits.offset_shift >= 0 ? code - (1 << traits.offset_shift)
+                                                 : code;
+    const float product = d[i / 16] * static_cast<float>(value);
+    out[i] = has_minimum ? product + minimum : product;
+  }
+}
+
+}  // namespace
+
+void UnpackColumns(const Weight& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  const PanelFormat format = PanelFormatOf(weight);
+  const int64_t r = row % kPanelRows;
+  const auto* panel = reinterpret_cast<const uint8_t*>(weight.packed) +
+                      row / kPanelRows * RecordsBytes(format, RecordsOf(weight.cols));
+  for (int64_t k = begin; k < begin + count; k += kRecordCols) {
+    const int64_t b = k / kRecordCols;
+    const uint8_t* group = panel + RecordsBytes(format, b / kSuperRecords * kSuperRecords);
+    float values[kRecordCols];
+    if (IsInteger(format)) {
+      const int64_t header = HeaderBytes(TraitsOf(format).scales);
+      UnpackRecord(format, group + header + b % kSuperRecords * RecordBytes(format), group, r,
+                   values);
+    } else {
+      const uint8_t* record = panel + RecordsBytes(format, b);
+      for (int64_t i = 0; i < kRecordCols; ++i) {
+        const int64_t at = i / 2 * 2 * kPanelRows + r * 2 + i % 2;
+        values[i] = format == PanelFormat::kBF16 ? tensor::Bf16ToFloat(Half(record + 2 * at))
+                                                 : tensor::E4M3ToFloat(record[at]);
+      }
+    }
+    std::copy_n(values, std::min(kRecordCols, begin + count - k), out + (k - begin));
+  }
+}
+
 PanelFormat PanelFormatOf(const Weight& weight) {
   if (weight.block_scales != nullptr) return PanelFormat::kNVFP4;
   switch (weight.dtype) {
@@ -310,14 +407,15 @@ void LoadRowBlock(const Weight& weight, PanelFormat format, int64_t row, int64_t
 void PackRecords(const Weight& weight, PanelFormat format, int64_t panel, int64_t first,
                  int64_t count, std::byte* target) {
   auto* out = reinterpret_cast<uint8_t*>(target);
+  const bool whole =
+      (panel + 1) * kPanelRows <= weight.rows && (first + count) * kRecordCols <= weight.cols;
+  if (whole && ActiveIsa() != Isa::kPortable) {  // what is odd at the edges goes the plain way
 #if defined(__x86_64__)
-  // Whole panels of whole columns; what is odd at the edges goes the plain way.
-  if (ActiveIsa() >= Isa::kAvx2 && (panel + 1) * kPanelRows <= weight.rows &&
-      (first + count) * kRecordCols <= weight.cols &&
-      PackWholePanelAvx2(weight, format, panel, first, count, out)) {
-    return;
-  }
+    if (PackWholePanelAvx2(weight, format, panel, first, count, out)) return;
+#elif defined(__aarch64__)
+    if (PackWholePanelNeon(weight, format, panel, first, count, out)) return;
 #endif
+  }
   if (!IsInteger(format)) {
     PackPlain(weight, format, panel, first, count, out);
     return;

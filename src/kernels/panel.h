@@ -151,6 +151,10 @@ struct RowBlock {
 void LoadRowBlock(const Weight& weight, PanelFormat format, int64_t row, int64_t block,
                   RowBlock* out);
 
+// Columns [begin, begin + count) of a row of a packed weight as f32, the same numbers that
+// DecodeColumns gives for the plain one. `begin` is a multiple of 32.
+void UnpackColumns(const Weight& weight, int64_t row, int64_t begin, int64_t count, float* out);
+
 // Writes records [first, first + count) of a panel to `out`, RecordsBytes of them; `first` is a
 // multiple of eight. Threads: any, on different parts.
 void PackRecords(const Weight& weight, PanelFormat format, int64_t panel, int64_t first,

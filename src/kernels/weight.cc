@@ -1,10 +1,15 @@
 #include "kernels/weight.h"
 
+#include "kernels/panel.h"
 #include "tensor/blocks.h"
 
 namespace lode::kernels {
 
 void DecodeColumns(const Weight& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  if (weight.data == nullptr) {
+    UnpackColumns(weight, row, begin, count, out);
+    return;
+  }
   const std::byte* data = weight.data + row * weight.row_bytes;
   if (weight.block_scales != nullptr) {
     tensor::DecodeNvfp4ModelOpt(reinterpret_cast<const uint8_t*>(data) + begin / 2,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "kernels/panel.h"
 #include "model/config.h"
 #include "model/tensors.h"
 #include "tensor/blocks.h"
@@ -45,6 +46,7 @@ class Binder {
   const TensorInfo* Find(const TensorSlot& slot, int64_t expert, std::string* name) const;
   Result<std::vector<float>> Vector(const TensorSlot& slot, const TensorInfo& info);
   Result<Weight> Matrix(const TensorInfo& info, const tensor::Shape& shape);
+  Result<void> Place(const TensorInfo& info, std::span<const std::byte> bytes, Weight* w);
   Result<void> ApplyHuggingFaceScales(const TensorInfo& info, const tensor::Shape& shape,
                                       Weight* w);
   Result<float> Scalar(const TensorInfo& info, size_t index = 0);
@@ -205,9 +207,8 @@ Result<Weight> Binder::Matrix(const TensorInfo& info, const tensor::Shape& shape
                               tensor::ToString(stored) + " is needed");
   }
   const TensorView view = source_.View(info);
-  w.data = view.bytes.data();
   w.dtype = info.dtype;
-  w.row_bytes = static_cast<int64_t>(view.bytes.size()) / std::max<int64_t>(1, shape[0]);
+  LODE_TRY(Place(info, view.bytes, &w));
   model_.weight_bytes += view.bytes.size();
   if (packed || (!gguf() && info.dtype == DType::kF8E4M3)) {
     LODE_TRY(ApplyHuggingFaceScales(info, shape, &w));
@@ -223,6 +224,21 @@ Result<Weight> Binder::Matrix(const TensorInfo& info, const tensor::Shape& shape
     }
   }
   return w;
+}
+
+// Where the weight's bytes are: rows of blocks, or panels as `lode pack` wrote them.
+Result<void> Binder::Place(const TensorInfo& info, std::span<const std::byte> bytes, Weight* w) {
+  if (!info.packed) {
+    w->data = bytes.data();
+    w->row_bytes = static_cast<int64_t>(bytes.size()) / std::max<int64_t>(1, w->rows);
+    return {};
+  }
+  if (kernels::PanelFormatOf(*w) == kernels::PanelFormat::kNone ||
+      static_cast<uint64_t>(kernels::PackedBytes(*w)) > bytes.size()) {
+    return Bad(info.name, "is packed, but not as this version of Lode packs");
+  }
+  w->packed = bytes.data();
+  return {};
 }
 
 void Binder::Note(const Weight& weight) {
@@ -264,8 +280,9 @@ Result<void> Binder::BindExperts(const TensorSlot& slot, std::vector<Weight>* we
       w.dtype = stacked->dtype;
       w.rows = slot.shape[0];
       w.cols = slot.shape[1];
-      w.data = view.bytes.data() + e * each;
-      w.row_bytes = each / w.rows;
+      LODE_TRY(Place(*stacked,
+                     view.bytes.subspan(static_cast<size_t>(e * each), static_cast<size_t>(each)),
+                     &w));
       if (scales != nullptr) {
         LODE_ASSIGN(w.scale, Scalar(*scales, scale_count == 1 ? 0 : static_cast<size_t>(e)));
       }
@@ -450,7 +467,7 @@ std::vector<std::string> FindBadNumbers(const TensorSource& source, ThreadPool* 
   std::vector<Tally> tallies(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     int64_t count = 0;
-    if (!tensor::Info(tensors[i].dtype).weights ||
+    if (tensors[i].packed || !tensor::Info(tensors[i].dtype).weights ||
         !tensor::CountElements(tensors[i].shape, &count)) {
       continue;
     }

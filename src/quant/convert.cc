@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "quant/pack.h"
 #include "quant/work.h"
 #include "tensor/blocks.h"
 
@@ -138,6 +139,7 @@ std::vector<std::string> TypeNames() {
 Result<ConvertReport> Convert(const tensor::TensorSource& in, const std::string& out,
                               const ConvertOptions& options) {
   if (out.empty()) return Error(Code::kBadInput, "the name of the output is empty");
+  LODE_TRY(CheckNotPacked(in));
   const bool gguf = EndsWith(out, ".gguf");
   LODE_TRY(CheckType(options, gguf));
   return gguf ? ToGgufFile(in, out, options) : ToFolder(in, out, options);

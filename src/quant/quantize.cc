@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "formats/gguf_writer.h"
 #include "quant/metadata.h"
+#include "quant/pack.h"
 #include "quant/record.h"
 #include "quant/work.h"
 #include "tensor/blocks.h"
@@ -447,6 +448,7 @@ Result<QuantizeReport> Quantizer::Run(const std::string& out) {
 
 Result<QuantizeReport> Quantize(const tensor::TensorSource& in, const std::string& out,
                                 const QuantizeOptions& options) {
+  LODE_TRY(CheckNotPacked(in));
   if (!EndsWith(out, ".gguf")) {
     return Error(Code::kBadInput, Quote(out, 300) + " is no name of a GGUF file",
                  "quantized models are written as NAME.gguf");

@@ -32,6 +32,8 @@ struct TensorInfo {
   uint64_t bytes = 0;
   std::string file;          // which file holds it, for messages and `inspect`
   uint64_t file_offset = 0;  // where in that file its first byte is
+  // The bytes are a matrix as kernels want it, not blocks in rows (kernels/panel.h): for running only.
+  bool packed = false;
 };
 
 // Bytes of a tensor that somebody else owns. May be unaligned for its type.

@@ -149,7 +149,7 @@ HWY_INLINE VF DecodeE4M3(const uint8_t* codes) {
 }
 
 // Columns [begin, begin + count) of `row`; count and begin as for DecodeColumns.
-HWY_INLINE void DecodeRow(const Weight& w, int64_t row, int64_t begin, int64_t count, float* out) {
+HWY_INLINE void DecodePlainRow(const Weight& w, int64_t row, int64_t begin, int64_t count, float* out) {
   const DF d;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
   const std::byte* data = w.data + row * w.row_bytes;
@@ -225,6 +225,15 @@ HWY_INLINE void DecodeRow(const Weight& w, int64_t row, int64_t begin, int64_t c
     }
   }
   DecodeColumns(w, row, begin, count, out);
+}
+
+// The same, also of a weight that is only there as panels.
+HWY_INLINE void DecodeRow(const Weight& w, int64_t row, int64_t begin, int64_t count, float* out) {
+  if (w.data != nullptr) {
+    DecodePlainRow(w, row, begin, count, out);
+  } else {
+    DecodeColumns(w, row, begin, count, out);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

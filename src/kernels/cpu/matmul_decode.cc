@@ -79,7 +79,7 @@ HWY_INLINE void TurnFourRows(const float* const* rows, int64_t count, float* HWY
 
 // Asks for the bytes of columns [k0, k0 + count) of a row, ahead of their use.
 HWY_INLINE void PrefetchColumns(const Weight& w, int64_t row, int64_t k0, int64_t count) {
-  if (row >= w.rows || k0 >= w.cols) return;
+  if (w.data == nullptr || row >= w.rows || k0 >= w.cols) return;
   const std::byte* begin = w.data + row * w.row_bytes;
   const std::byte* at = begin + k0 * w.row_bytes / w.cols;
   const std::byte* end = begin + std::min(k0 + count, w.cols) * w.row_bytes / w.cols;
@@ -191,7 +191,7 @@ struct NextColumns {
   // The slice that corresponds to columns [k, k + count) of the ones at hand, into the second-level
   // cache.
   HWY_INLINE void Prefetch(int64_t k, int64_t count) const {
-    if (w == nullptr) return;
+    if (w == nullptr || w->data == nullptr) return;
     const auto first = static_cast<int64_t>(static_cast<double>(k0 + k) * bytes_per_column);
     const auto last = std::min(
         static_cast<int64_t>(static_cast<double>(k0 + k + count) * bytes_per_column), w->row_bytes);
