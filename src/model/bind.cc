@@ -238,6 +238,7 @@ Result<void> Binder::Place(const TensorInfo& info, std::span<const std::byte> by
     return Bad(info.name, "is packed, but not as this version of Lode packs");
   }
   w->packed = bytes.data();
+  w->row_bytes = static_cast<int64_t>(bytes.size()) / std::max<int64_t>(1, w->rows);  // nominal
   return {};
 }
 
