@@ -173,20 +173,20 @@ TEST(Panels, HaveTheSameBitsOnEveryArchitecture) {
     uint64_t native, wide;
   };
   const Stored stored[] = {
-      {DType::kBF16, 0, 0},
-      {DType::kF8E4M3, 0, 0},
-      {DType::kQ8_0, 0, 0},
-      {DType::kQ4_0, 0, 0},
-      {DType::kQ4_1, 0, 0},
-      {DType::kQ5_0, 0, 0},
-      {DType::kQ5_1, 0, 0},
-      {DType::kQ4K, 0, 0},
-      {DType::kQ5K, 0, 0},
-      {DType::kQ6K, 0, 0},
-      {DType::kIQ4NL, 0, 0},
-      {DType::kIQ4XS, 0, 0},
-      {DType::kMXFP4, 0, 0},
-      {DType::kNVFP4, 0, 0},
+      {DType::kBF16, 0x70ba480adc5df1fe, 0x1707e7c82ebffb82},
+      {DType::kF8E4M3, 0xdad3792a7026c488, 0x27eca2ec982801f9},
+      {DType::kQ8_0, 0x95b364e78f3524c7, 0x2eb8683d899835da},
+      {DType::kQ4_0, 0xf888f5241b98c9a9, 0x4a09e7d26ff1dfc5},
+      {DType::kQ4_1, 0x5f67d5ef036bed08, 0x2ce33eec0c29691e},
+      {DType::kQ5_0, 0x8935974833e353b1, 0x691944fe8a2fc0d1},
+      {DType::kQ5_1, 0x77a4de9cf14f89ba, 0x2711d9a9ba49580d},
+      {DType::kQ4K, 0xf6b1645488435a0d, 0x424f05ffe6aeffa2},
+      {DType::kQ5K, 0x524f2f024251eba2, 0x8236238b35309493},
+      {DType::kQ6K, 0x093d4e28363f0c91, 0xe71a53cf9fde4345},
+      {DType::kIQ4NL, 0x16f6cdad135127aa, 0x3869864952d6476e},
+      {DType::kIQ4XS, 0x0dd5719294397438, 0x0c601dfb48c3e64e},
+      {DType::kMXFP4, 0x3b7be3196dba0ffe, 0x3d01738414c64e97},
+      {DType::kNVFP4, 0xe93431d1282d4f85, 0x23e520080542834c},
   };
   const int64_t rows = 45, cols = 512, tokens = 9;
   const auto x = Plain(tokens * cols, 31);
@@ -204,8 +204,8 @@ TEST(Panels, HaveTheSameBitsOnEveryArchitecture) {
       const auto native = Digest(Product(c.weight, x, tokens, Precision::kNative, 2));
       const auto wide = Digest(Product(c.weight, x, tokens, Precision::kNativeWide, 2));
       EXPECT_TRUE(native == expected.native && wide == expected.wide)
-          << Name(isa) << " has {DType::k" << tensor::Name(expected.dtype) << ", 0x" << std::hex
-          << native << ", 0x" << wide << "}";
+          << tensor::Name(expected.dtype) << " has on " << Name(isa) << std::hex << " 0x" << native
+          << ", 0x" << wide;
     });
   }
 }

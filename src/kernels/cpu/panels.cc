@@ -7,6 +7,8 @@ const PanelKernels& PanelKernelsAvx2();
 const PanelKernels& PanelKernelsAvxVnni();
 const PanelKernels& PanelKernelsAvx512();
 const PanelKernels& PanelKernelsAvx512Dot();
+const PanelKernels& PanelKernelsNeon();
+const PanelKernels& PanelKernelsNeonDot();
 
 const PanelKernels& PanelKernelsFor(Isa isa) {
   switch (isa) {
@@ -19,6 +21,11 @@ const PanelKernels& PanelKernelsFor(Isa isa) {
       return PanelKernelsAvx512();
     case Isa::kAvx512Dot:
       return PanelKernelsAvx512Dot();
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return PanelKernelsNeon();
+    case Isa::kNeonDot:
+      return PanelKernelsNeonDot();
 #endif
     default:
       return PanelKernelsPortable();

@@ -121,7 +121,7 @@ uint64_t ReadAllPlain(const std::byte* data, size_t bytes) {
 }
 
 #if defined(__aarch64__)
-HWY_PUSH_ATTRIBUTES("+dotprod")
+HWY_PUSH_ATTRIBUTES("arch=armv8.2-a+dotprod")
 
 double PeakInt8NeonDot(int64_t rounds) {
   int32x4_t sums[kPeakChains];
