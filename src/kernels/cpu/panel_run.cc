@@ -7,7 +7,16 @@
 #include "kernels/cpu/matmul_parts.h"
 
 namespace lode::kernels {
+
+#if defined(__x86_64__)
+// A panel of a weight that lies in rows, times one tile; false where the type has no such way.
+bool RunRowsAvx512Dot(const Weight& w, PanelFormat format, int64_t panel, const uint8_t* tile,
+                      int64_t m, bool wide, float* sums);  // cpu/panel_rows_avx512dot.cc
+#endif
+
 namespace {
+
+constexpr int64_t kRowTokens = 4;  // more are faster through panels made on the way
 
 constexpr int64_t kChunkRecords = 16;      // 17 KiB of the widest type
 constexpr int64_t kChunkPlainRecords = 8;  // of bf16: 16 KiB
@@ -61,6 +70,12 @@ void RunInteger(const PanelKernels& kernels, const Weight& w, PanelFormat format
         {packed, in.tiles, records, sums, packed + kFarPrefetch, Lines(RecordBytes(format)), true});
     return;
   }
+#if defined(__x86_64__)
+  if (packed == nullptr && in.tokens <= kRowTokens && ActiveIsa() == Isa::kAvx512Dot &&
+      RunRowsAvx512Dot(w, format, panel, in.tiles, in.tokens, in.wide, sums)) {
+    return;
+  }
+#endif
   for (int64_t first = 0; first < records; first += kChunkRecords) {
     const int64_t count = std::min(kChunkRecords, records - first);
     const uint8_t* chunk = ChunkOf(w, format, panel, first, count, packed, scratch);
