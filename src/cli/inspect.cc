@@ -20,6 +20,7 @@
 #include "cli/verbs.h"
 #include "formats/gguf.h"
 #include "formats/hf_checkpoint.h"
+#include "kernels/panel.h"
 #include "model/config.h"
 #include "model/tensors.h"
 
@@ -116,12 +117,17 @@ Json TypesOf(const TensorSource& source) {
   struct Sum {
     int64_t tensors = 0, elements = 0;
     uint64_t bytes = 0;
+    bool plain = false;  // a quantized type without kernels of its own
   };
   std::map<std::string, Sum> sums;
   for (const TensorInfo& info : source.tensors()) {
     Sum& sum = sums[tensor::Name(info.dtype)];
     int64_t elements = 0;
     tensor::CountElements(info.shape, &elements);
+    kernels::Weight weight;
+    weight.dtype = info.dtype;
+    sum.plain = tensor::Info(info.dtype).weights && tensor::Info(info.dtype).block_elements > 1 &&
+                kernels::PanelFormatOf(weight) == kernels::PanelFormat::kNone;
     ++sum.tensors;
     sum.elements += elements;
     sum.bytes += info.bytes;
@@ -134,7 +140,8 @@ Json TypesOf(const TensorSource& source) {
     types.push_back({{"type", name},
                      {"tensors", sum.tensors},
                      {"elements", sum.elements},
-                     {"bytes", sum.bytes}});
+                     {"bytes", sum.bytes},
+                     {"plain_decoding", sum.plain}});
   }
   return types;
 }
@@ -339,9 +346,10 @@ void PrintDescription(const Findings& found, const Json& json) {
     Line("weights", HumanBytes(TensorBytes(*found.source)));
   }
   for (const Json& type : json["types"]) {
-    Print(Format("    %-11s %8s tensors  %10s\n", GetString(type, "type").c_str(),
+    Print(Format("    %-11s %8s tensors  %10s%s\n", GetString(type, "type").c_str(),
                  Number(GetInt(type, "tensors")).c_str(),
-                 HumanBytes(static_cast<uint64_t>(GetInt(type, "bytes"))).c_str()));
+                 HumanBytes(static_cast<uint64_t>(GetInt(type, "bytes"))).c_str(),
+                 GetBool(type, "plain_decoding", false) ? "  decoded plainly, slower" : ""));
   }
   Line("quantization", json["quantization"].empty() ? "none" : InWords(json["quantization"]));
   if (found.text) {
