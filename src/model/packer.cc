@@ -47,12 +47,20 @@ void DropPages(const Weight& w) {
   DropPages(reinterpret_cast<const std::byte*>(w.block_scales), ScaleBytesOf(w));
 }
 
-void PackWeight(const Weight& w, std::byte* out) {
-  const kernels::PanelFormat format = kernels::PanelFormatOf(w);
-  const int64_t records = kernels::RecordsOf(w.cols);
-  const int64_t panel_bytes = kernels::RecordsBytes(format, records);
-  for (int64_t panel = 0; panel < kernels::PanelsOf(w.rows); ++panel) {
-    kernels::PackRecords(w, format, panel, 0, records, out + panel * panel_bytes);
+// Maps in what the file holds beside the packed matrices, and those that are still to be packed:
+// memory is then what the plan says, and steps take no faults.
+void PopulateFile(const tensor::TensorSource& source, const Weight* but) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  for (const tensor::TensorInfo& info : source.tensors()) {
+    const auto bytes = source.View(info).bytes;
+    if (bytes.empty() || (but != nullptr && bytes.data() == but->data)) continue;
+    const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
+    const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size());
+#ifdef MADV_POPULATE_READ
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);  // best effort
+#else
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+#endif
   }
 }
 
@@ -101,10 +109,12 @@ Packer::Size Packer::SizeOf(const Model& model) {
   return size;
 }
 
-Packer::Packer(Model* model) : model_(model) {
-  for (std::vector<Weight*>& group : MatricesToPack(model)) {
-    for (const Weight* w : group) bytes_total_ += BytesOf(*w);
-    tasks_.push_back({std::move(group), {}});
+Packer::Packer(Model* model) : model_(model), groups_(MatricesToPack(model)) {
+  for (const std::vector<Weight*>& group : groups_) {
+    for (Weight* w : group) {
+      bytes_total_ += BytesOf(*w);
+      items_.push_back({w});
+    }
   }
   thread_ = std::thread([this] { Work(); });
 }
@@ -116,46 +126,60 @@ Packer::~Packer() {
 
 void Packer::Work() {
   UseProcessAffinity();  // not the one core that the engine's owner may be bound to
-  for (Task& task : tasks_) {
-    if (!PackTask(&task)) break;
-    done_.fetch_add(1, std::memory_order_release);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (!PackGroup(groups_[i])) break;
+    // After the first and largest matrix: before it, that one would be in memory twice beside all
+    // else.
+    if (i == 0 && model_->source->mapped()) PopulateFile(*model_->source, groups_[0].front());
   }
 }
 
+bool Packer::PackWeight(const Weight& w, std::byte* out) {
+  const kernels::PanelFormat format = kernels::PanelFormatOf(w);
+  const int64_t records = kernels::RecordsOf(w.cols);
+  const int64_t panel_bytes = kernels::RecordsBytes(format, records);
+  for (int64_t panel = 0; panel < kernels::PanelsOf(w.rows); ++panel) {
+    if (stop_.load(std::memory_order_relaxed)) return false;
+    kernels::PackRecords(w, format, panel, 0, records, out + panel * panel_bytes);
+  }
+  return true;
+}
+
 // False: told to stop, or no memory; then the rest stays as it lies.
-bool Packer::PackTask(Task* task) {
+bool Packer::PackGroup(const std::vector<Weight*>& group) {
   uint64_t bytes = 0;
-  for (const Weight* w : task->weights) {
+  for (const Weight* w : group) {
     bytes += Round64(static_cast<uint64_t>(kernels::PackedBytes(*w)));
   }
   auto memory = PackedMemory::Take(RoundPages(bytes));
   if (memory == nullptr) return false;
   std::byte* at = memory->data();
-  for (const Weight* w : task->weights) {
-    if (stop_.load(std::memory_order_relaxed)) return false;
-    PackWeight(*w, at);
-    task->packed.push_back(at);
+  {
+    const std::lock_guard lock(model_->packed_mutex);
+    model_->packed.push_back(std::move(memory));
+  }
+  for (const Weight* w : group) {
+    if (!PackWeight(*w, at)) return false;
+    const size_t item = done_.load(std::memory_order_relaxed);
+    items_[item].packed = at;
     at += Round64(static_cast<uint64_t>(kernels::PackedBytes(*w)));
     bytes_done_.fetch_add(BytesOf(*w), std::memory_order_relaxed);
     // Steps may still read these pages as they lie: then they come again, from the page cache.
     if (model_->source->mapped()) DropPages(*w);
+    done_.store(item + 1, std::memory_order_release);
   }
-  const std::lock_guard lock(model_->packed_mutex);
-  model_->packed.push_back(std::move(memory));
   return true;
 }
 
 bool Packer::Adopt() {
   const size_t done = done_.load(std::memory_order_acquire);
   for (; adopted_ < done; ++adopted_) {
-    Task& task = tasks_[adopted_];
-    for (size_t i = 0; i < task.weights.size(); ++i) {
-      task.weights[i]->packed = task.packed[i];
-      // What steps have read since it was packed.
-      if (model_->source->mapped()) DropPages(*task.weights[i]);
-    }
+    const Item& item = items_[adopted_];
+    item.weight->packed = item.packed;
+    // What steps have read since it was packed.
+    if (model_->source->mapped()) DropPages(*item.weight);
   }
-  return adopted_ == tasks_.size();
+  return adopted_ == items_.size();
 }
 
 void Packer::Finish() {

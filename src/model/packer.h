@@ -42,19 +42,21 @@ class Packer {
   static Size SizeOf(const Model& model);
 
  private:
-  // Matrices that lie together: one, or a layer's experts.
-  struct Task {
-    std::vector<Weight*> weights;
-    std::vector<const std::byte*> packed;  // of each, when done
+  // A matrix, and where it is packed to when it is done.
+  struct Item {
+    Weight* weight;
+    const std::byte* packed = nullptr;
   };
   void Work();
-  bool PackTask(Task* task);
+  bool PackGroup(const std::vector<Weight*>& group);
+  bool PackWeight(const Weight& w, std::byte* out);
 
   Model* model_;
-  std::vector<Task> tasks_;
+  std::vector<std::vector<Weight*>> groups_;  // that share a piece of memory
+  std::vector<Item> items_;                   // all of them, in order
   uint64_t bytes_total_ = 0;
   std::atomic<uint64_t> bytes_done_{0};
-  std::atomic<size_t> done_{0};  // tasks that are packed
+  std::atomic<size_t> done_{0};  // items that are packed
   std::atomic<bool> stop_{false};
   size_t adopted_ = 0;
   std::thread thread_;
