@@ -302,6 +302,11 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   return resolved;
 }
 
+void FuseExperts(const model::Model& model, runtime::EngineOptions* options) {
+  options->numerics.fused_experts =
+      options->numerics.activations == model::Activations::kNative && model::CanFuseExperts(model);
+}
+
 MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& options, bool pack) {
   MemoryPlan plan;
   plan.weights = model.weight_bytes;
@@ -338,6 +343,7 @@ Result<Running> Run(std::shared_ptr<const TensorSource> source, const RunOptions
   LODE_ASSIGN(running.model, model::Bind(std::move(source)));
   running.options = EngineOptionsFor(running.model->spec, running.model->quantized,
                                      running.model->any_bf16, options);
+  FuseExperts(*running.model, &running.options);
   // Mapped weights can be paged out again; everything else must fit.
   const MemoryPlan plan = PlanMemory(*running.model, running.options, options.pack);
   const uint64_t available = AvailableMemoryBytes();

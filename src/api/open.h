@@ -72,6 +72,9 @@ model::Numerics NumericsFor(ActivationMode mode, bool quantized, bool any_bf16);
 runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quantized, bool any_bf16,
                                         const RunOptions& options);
 
+// Lets the model's routed experts run fused where they can: less workspace.
+void FuseExperts(const model::Model& model, runtime::EngineOptions* options);
+
 // A model ready to run.
 // Life: the engine refers to the model; both go with this.
 struct Running {

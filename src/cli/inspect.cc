@@ -444,6 +444,7 @@ Result<Plan> MakePlan(const Findings& found, ModelFlags& flags) {
   Plan plan;
   plan.options =
       api::EngineOptionsFor(*found.spec, found.model->quantized, found.model->any_bf16, flags.run);
+  api::FuseExperts(*found.model, &plan.options);
   plan.memory = api::PlanMemory(*found.model, plan.options);
   plan.memory.program = found.program_bytes;
   plan.memory.text = found.text_bytes;

@@ -236,7 +236,7 @@ void RouteTopK(Context& context, const float* logits, const float* bias, int64_t
 //   h = max(up_e x, 0)^2; y[t] = sum over the token's experts ascending, fused, from 0, of
 //   weights[t, slot] * (down_e h); with `residual`, residual[t] += y[t] at the end
 // One order for every batch size. x [T, X] with stride, y and residual [T, X'] with y_stride.
-//   gathered: T top_k X floats' room, mid: T top_k F floats' room; context.activations(): X of T rows
+//   gathered: room for T top_k X bfloat16, mid: for T top_k F; context.activations(): X of T rows
 // Source: Lepikhin et al. 2021 (grouped experts); bits compared with MatMul.
 struct ExpertsJob {
   std::span<const Weight> up, down;  // by expert; all of one type each, with a packed form

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "kernels/ops.h"
 #include "kernels/panel.h"
 #include "model/config.h"
 #include "model/tensors.h"
@@ -451,6 +452,14 @@ Result<std::unique_ptr<Model>> Bind(std::shared_ptr<const TensorSource> source) 
   }
   if (model->spec.tied_head) model->head = model->embedding;
   return model;
+}
+
+bool CanFuseExperts(const Model& model) {
+  const auto fused = [](const Layer& layer) {
+    return layer.moe.up.empty() || kernels::CanRunExperts(layer.moe.up, layer.moe.down);
+  };
+  return std::all_of(model.layers.begin(), model.layers.end(), fused) &&
+         std::all_of(model.mtp.layers.begin(), model.mtp.layers.end(), fused);
 }
 
 std::vector<std::string> FindBadNumbers(const TensorSource& source, ThreadPool* pool,

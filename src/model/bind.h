@@ -93,6 +93,10 @@ struct Model {
   bool any_bf16 = false;       // some matrix is BF16
 };
 
+// Whether all routed experts can be computed fused (Numerics::fused_experts) when activations are
+// native.
+bool CanFuseExperts(const Model& model);
+
 // Errors: kNotFound with every tensor that is missing (experts of a stack as ranges); kBadInput for
 // a shape that is not the spec's; kUnsupported for a quantization that Lode does not know. All
 // before anything is computed.

@@ -14,6 +14,7 @@ namespace {
 struct Widths {
   int64_t wide = 0, mixed = 0, conv = 0, heads = 0, latent = 0, experts = 0;
   int64_t slots = 0, slot_input = 0, slot_mid = 0;  // top_k; floats for all of a row's slots
+  int64_t input = 0;                                // of a product, beside the stream itself
 };
 
 Widths WidthsOf(const ModelSpec& spec) {
@@ -26,19 +27,23 @@ Widths WidthsOf(const ModelSpec& spec) {
       case BlockKind::kMamba2:
         raise(&w.wide, m.projection());
         raise(&w.mixed, m.inner());
+        raise(&w.input, m.inner());
         raise(&w.conv, m.conv_dim());
         raise(&w.heads, m.heads);
         break;
       case BlockKind::kAttention:
         raise(&w.wide, a.q_width() + 2 * a.kv_width());
         raise(&w.mixed, a.q_width());
+        raise(&w.input, a.q_width());
         break;
       case BlockKind::kMlp:
         raise(&w.wide, layer.mlp.width);
+        raise(&w.input, layer.mlp.width);
         break;
       case BlockKind::kMoe: {
         const int64_t input = layer.moe.latent > 0 ? layer.moe.latent : spec.width;
         raise(&w.wide, layer.moe.shared_width);
+        raise(&w.input, std::max(layer.moe.shared_width, input));
         raise(&w.latent, input);
         raise(&w.experts, layer.moe.experts);
         raise(&w.slots, layer.moe.top_k);
@@ -55,7 +60,8 @@ Widths WidthsOf(const ModelSpec& spec) {
 
 // Calls take(pointer member, bytes) for each buffer: the one list behind Bytes and the constructor.
 template <class Take>
-void ForEachBuffer(const ModelSpec& spec, int64_t rows, const Take& take) {
+void ForEachBuffer(const ModelSpec& spec, const Numerics& numerics, int64_t rows,
+                   const Take& take) {
   const Widths w = WidthsOf(spec);
   take(&Workspace::x, rows * spec.width);
   take(&Workspace::u, rows * spec.width * 2);
@@ -67,18 +73,20 @@ void ForEachBuffer(const ModelSpec& spec, int64_t rows, const Take& take) {
   take(&Workspace::latent, rows * w.latent);
   take(&Workspace::router, rows * w.experts);
   take(&Workspace::slot_weights, rows * w.slots);
-  take(&Workspace::gathered, rows * w.slot_input);
-  take(&Workspace::expert_mid, rows * w.slot_mid);
-  take(&Workspace::expert_out, rows * w.slot_input);
+  // Fused experts keep their inputs as bytes or bfloat16, and one sum for each token.
+  const int64_t share = numerics.fused_experts ? 2 : 1;
+  take(&Workspace::gathered, rows * w.slot_input / share);
+  take(&Workspace::expert_mid, rows * w.slot_mid / share);
+  take(&Workspace::expert_out, rows * (numerics.fused_experts ? w.latent : w.slot_input));
 }
 
 constexpr int kIntegerBuffers = 2;  // expert_ids and slot_rows, each [R, top_k]
 
 uint64_t Align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-uint64_t BufferBytes(const ModelSpec& spec, int64_t rows) {
+uint64_t BufferBytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows) {
   uint64_t bytes = 0;
-  ForEachBuffer(spec, rows, [&](float* Workspace::*, int64_t floats) {
+  ForEachBuffer(spec, numerics, rows, [&](float* Workspace::*, int64_t floats) {
     bytes += Align(static_cast<uint64_t>(floats) * sizeof(float));
   });
   return bytes + kIntegerBuffers *
@@ -89,7 +97,7 @@ uint64_t BufferBytes(const ModelSpec& spec, int64_t rows) {
 
 uint64_t Workspace::Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
                           int threads) {
-  return Align(BufferBytes(spec, rows_max) + 64) +
+  return Align(BufferBytes(spec, numerics, rows_max) + 64) +
          kernels::Context::ScratchBytes(threads, ScratchFloats(spec, numerics, rows_max),
                                         ActivationBytes(spec, numerics, rows_max));
 }
@@ -100,8 +108,7 @@ int64_t Workspace::ActivationBytes(const ModelSpec& spec, const Numerics& numeri
   const Widths w = WidthsOf(spec);
   // Inputs of a product: the stream (twice as wide at the MTP head), a block's middle, the latent
   // space.
-  const int64_t widest =
-      std::max({spec.mtp.empty() ? spec.width : 2 * spec.width, w.mixed, w.wide, w.latent});
+  const int64_t widest = std::max(spec.mtp.empty() ? spec.width : 2 * spec.width, w.input);
   // Products that share an input may want it in both precisions.
   return kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNative) +
          kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNativeWide);
@@ -121,10 +128,11 @@ int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics
 
 Workspace::Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows, int threads)
     : rows_max(rows) {
-  memory_ = static_cast<std::byte*>(std::aligned_alloc(64, Align(BufferBytes(spec, rows) + 64)));
+  memory_ = static_cast<std::byte*>(
+      std::aligned_alloc(64, Align(BufferBytes(spec, numerics, rows) + 64)));
   LODE_CHECK(memory_ != nullptr);
   std::byte* at = memory_;
-  ForEachBuffer(spec, rows, [&](float* Workspace::*buffer, int64_t floats) {
+  ForEachBuffer(spec, numerics, rows, [&](float* Workspace::*buffer, int64_t floats) {
     this->*buffer = reinterpret_cast<float*>(at);
     at += Align(static_cast<uint64_t>(floats) * sizeof(float));
   });

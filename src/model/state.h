@@ -25,6 +25,8 @@ enum class Activations : uint8_t { kF32, kBF16, kNative };
 struct Numerics {
   Activations activations = Activations::kF32;
   kernels::KvType kv = kernels::KvType::kF32;
+  // Native only: all routed experts have packed forms, so no room is needed for their products apart.
+  bool fused_experts = false;
 };
 
 struct StateLayout {

@@ -262,7 +262,7 @@ bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down) {
   if (first == PanelFormat::kNone || second == PanelFormat::kNone) return false;
   // The rooms for inputs are sized in floats: very narrow experts would not fit their padding.
   const auto fits = [](PanelFormat format, int64_t cols) {
-    return TokenBytes(format, cols) <= cols * 4;
+    return TokenBytes(format, cols) <= cols * 2;
   };
   return fits(first, up.front().cols) && fits(second, down.front().cols);
 }

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "base/check.h"
+
 namespace lode::model {
 namespace {
 
@@ -117,6 +119,7 @@ void MoeForward(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights, i
          reinterpret_cast<uint8_t*>(w.gathered), reinterpret_cast<uint8_t*>(w.expert_mid)});
     if (spec.latent > 0) LatentUp(run, weights, y, input, width);
   } else {
+    LODE_CHECK(!run.numerics.fused_experts);  // there would be no room
     ExpertsByProducts(run, spec, weights, source, input);
     if (spec.latent > 0) {
       LatentUp(run, weights, w.latent, input, width);
