@@ -1,8 +1,5 @@
 #include "api/open.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <map>
 
@@ -119,18 +116,7 @@ Result<Json> OptionalJson(const HfCheckpoint& checkpoint, const char* name) {
 // says. Left alone when the file would not fit the memory: then the system pages as it can.
 void PopulateWeights(const model::Model& model) {
   if (model.weight_bytes > AvailableMemoryBytes()) return;
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  for (const tensor::TensorInfo& info : model.source->tensors()) {
-    const auto bytes = model.source->View(info).bytes;
-    const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
-    const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size());
-    if (bytes.empty()) continue;
-#ifdef MADV_POPULATE_READ
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);  // best effort
-#else
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
-#endif
-  }
+  model::PopulateFile(*model.source);
 }
 
 }  // namespace

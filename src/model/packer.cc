@@ -47,8 +47,8 @@ void DropPages(const Weight& w) {
   DropPages(reinterpret_cast<const std::byte*>(w.block_scales), ScaleBytesOf(w));
 }
 
-// Maps in what the file holds beside the packed matrices, and those that are still to be packed:
-// memory is then what the plan says, and steps take no faults.
+}  // namespace
+
 void PopulateFile(const tensor::TensorSource& source, const Weight* but) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   for (const tensor::TensorInfo& info : source.tensors()) {
@@ -63,8 +63,6 @@ void PopulateFile(const tensor::TensorSource& source, const Weight* but) {
 #endif
   }
 }
-
-}  // namespace
 
 std::vector<std::vector<Weight*>> MatricesToPack(Model* model) {
   std::vector<std::vector<Weight*>> groups;

@@ -66,4 +66,8 @@ class Packer {
 // in one group.
 std::vector<std::vector<Weight*>> MatricesToPack(Model* model);
 
+// Maps in the pages of all tensors of a mapped source (but not of `but`), so that steps take no faults
+// and memory is what the plan says. Best effort.
+void PopulateFile(const tensor::TensorSource& source, const Weight* but = nullptr);
+
 }  // namespace lode::model
