@@ -343,7 +343,7 @@ Result<Running> Run(std::shared_ptr<const TensorSource> source, const RunOptions
   running.engine = std::make_unique<runtime::Engine>(*running.model, running.options);
   if (plan.packed > 0 && needed + plan.packed <= available) {
     running.packer = std::make_unique<model::Packer>(running.model.get());
-    running.engine->BetweenSteps([packer = running.packer.get()] { packer->Adopt(); });
+    running.engine->BetweenLayers([packer = running.packer.get()] { packer->Adopt(); });
   } else {
     PopulateWeights(*running.model);
   }

@@ -21,6 +21,7 @@ namespace {
 // Longer than the gap between two regions of a token, shorter than what a sleeping machine should
 // notice; about what a wake-up costs, so spinning at most doubles the cost of any wait.
 constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr auto kTurn = std::chrono::microseconds(100);  // the shortest that Linux grants
 constexpr int kPausesPerLook = 32;  // between looks at the clock
 constexpr int kChunksPerThread = 4;
 constexpr int kGroupThreadsMax = 16;        // more on one ticket would wait for its cache line
@@ -74,6 +75,28 @@ void Bind(pid_t thread, const std::vector<int>& cpus) {
   CPU_FREE(mask);
 }
 
+// sched_attr of the kernel, version 0 (the C library of Debian 12 has none).
+struct SchedulerAttributes {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;
+};
+
+// Asks for turns of this length; 0: the system's. Where every core is shared with another program, a
+// region waits for the thread that has just lost its turn, and short turns come back sooner (beside
+// one busy loop per core: 0.78 of the fair share instead of 0.68). Best effort: Linux before 6.12
+// takes no such wishes from ordinary threads.
+void AskForTurns(pid_t thread, std::chrono::nanoseconds length) {
+  SchedulerAttributes now = {};
+  if (::syscall(SYS_sched_getattr, thread, &now, sizeof(now), 0) != 0) return;
+  if (now.policy != SCHED_OTHER) return;
+  now.runtime = static_cast<uint64_t>(length.count());
+  now.deadline = now.period = 0;
+  ::syscall(SYS_sched_setattr, thread, &now, 0);
+}
+
 pid_t ThisThread() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 
 std::vector<int> CpusOf(const Topology& topology, int Cpu::*field, int value) {
@@ -119,8 +142,11 @@ void ThreadPool::SetThreads(int threads) {
 
 void ThreadPool::Start(int threads) {
   Place(threads);
-  if (pinning_ != Pinning::kNone) {
+  if (threads > 1) {
     owner_ = ThisThread();
+    AskForTurns(owner_, kTurn);
+  }
+  if (pinning_ != Pinning::kNone) {
     owner_affinity_ = ThreadAffinity();
     Bind(0, members_[0].cpus);
   }
@@ -136,7 +162,8 @@ void ThreadPool::Stop() {
   FutexWake(&generation_, INT_MAX);
   for (std::thread& worker : workers_) worker.join();
   workers_.clear();
-  if (owner_ != 0) Bind(owner_, owner_affinity_);
+  if (owner_ != 0) AskForTurns(owner_, std::chrono::nanoseconds(0));
+  if (owner_ != 0 && pinning_ != Pinning::kNone) Bind(owner_, owner_affinity_);
   owner_ = 0;
 }
 
@@ -233,6 +260,7 @@ void ThreadPool::AwaitJob(uint32_t seen) {
 void ThreadPool::WorkerLoop(int thread) {
   const Member& self = members_[static_cast<size_t>(thread)];
   Bind(0, self.cpus.empty() ? ProcessAffinity() : self.cpus);  // not the owner's, if that is bound
+  AskForTurns(0, kTurn);
   uint64_t job = job_.load(std::memory_order_acquire);
   while (!stop_.load()) {
     const uint32_t ran = Work(job, thread);

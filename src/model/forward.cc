@@ -189,6 +189,7 @@ void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
   const auto at = static_cast<size_t>(index);
   const auto epsilon = static_cast<float>(model_.spec.norm_epsilon);
   Workspace& w = workspace_;
+  if (between_layers_) between_layers_();
   kernels::RmsNorm(context_, w.x, width, layer.norm.data(), epsilon, rows, width, w.u, width);
   BlockRun run = {context_, w, numerics_, rows, sequences, epsilon, observer_};
   switch (layer.spec.kind) {
@@ -261,6 +262,7 @@ void Runner::Logits(const Batch& batch) {
   const int64_t width = model_.spec.width;
   const auto rows = static_cast<int64_t>(batch.logit_rows.size());
   if (rows == 0) return;
+  if (between_layers_) between_layers_();
   Workspace& w = workspace_;
   for (int64_t i = 0; i < rows; ++i) {
     std::memcpy(w.u + i * width, w.hidden + batch.logit_rows[static_cast<size_t>(i)] * width,

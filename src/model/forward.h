@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "base/thread_pool.h"
 #include "kernels/ops.h"
@@ -84,6 +86,10 @@ class Runner {
   // nullptr: nobody looks. Use it with f32 activations, where inputs are what the model says.
   void Observe(InputObserver* observer) { observer_ = observer; }
 
+  // Called before every layer and before the head, when no kernel runs: a place to exchange weights
+  // for others of the same value.
+  void BetweenLayers(std::function<void()> hook) { between_layers_ = std::move(hook); }
+
   const Model& model() const { return model_; }
   const Numerics& numerics() const { return numerics_; }
   const StateLayout& layout() const { return layout_; }
@@ -102,6 +108,7 @@ class Runner {
   Workspace workspace_;
   kernels::Context context_;
   InputObserver* observer_ = nullptr;
+  std::function<void()> between_layers_;
 };
 
 // What the blocks see of a running pass.

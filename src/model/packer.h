@@ -1,5 +1,5 @@
 // Packs a model's matrices into panels (kernels/panel.h) while it runs: the file is used as it lies
-// from the first token on, and each finished matrix takes its place between two steps. No result
+// from the first token on, and each finished matrix takes its place between two layers. No result
 // can change. The file's pages of a finished matrix are given back, so that it never needs memory
 // twice.
 #pragma once

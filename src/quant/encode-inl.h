@@ -138,17 +138,21 @@ struct alignas(64) Lanes {
   float at[kBatch];
 };
 
+LODE_INLINE V Bounded(V v) {
+  const V bounded = Min(Max(v, Set(-1e15f)), Set(1e15f));
+  return v == v ? bounded : Set(0.0f);
+}
+
 // `count` blocks of n elements from x; blocks that are not there are zeros. Numbers too large for
 // any type (and those that are none) are replaced, so that no sum overflows.
 //   importance: of the columns of a row, or nullptr; `column` is the first block's.
 void Gather(const float* x, int count, int n, const float* importance, int64_t column, int64_t cols,
             Batch* batch) {
+  alignas(64) float rows[32 * kBatch] = {};  // as they come
+  const int used = count * n;
+  for (int i = 0; i + kLanes <= used; i += kLanes) Store(Bounded(Load(x + i)), rows + i);
   for (int b = 0; b < kBatch; ++b) {
-    for (int i = 0; i < n; ++i) {
-      const float v = b < count ? x[b * n + i] : 0.0f;
-      const float bounded = v > 1e15f ? 1e15f : v < -1e15f ? -1e15f : v;
-      batch->x[i * kBatch + b] = v == v ? bounded : 0.0f;
-    }
+    for (int i = 0; i < n; ++i) batch->x[i * kBatch + b] = rows[b * n + i];
   }
   if (importance == nullptr) {
     for (int i = 0; i < n * kBatch; i += kLanes) Store(Set(1.0f), batch->w + i);

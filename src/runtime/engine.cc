@@ -121,7 +121,6 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
   }
   LODE_CHECK(static_cast<int64_t>(tokens.size()) <= rows_max());
   if (tokens.empty()) return {};
-  if (between_steps_) between_steps_();
   runner_.Forward({tokens, views, logit_rows, logits});
   for (const StepItem& item : items) {
     item.sequence->position_ += static_cast<int64_t>(item.tokens.size());

@@ -86,9 +86,8 @@ class Engine {
   Result<void> Draft(Sequence& sequence, std::span<const float> hidden,
                      std::span<const int32_t> next_tokens, float* logits);
 
-  // Called before every step, when nothing runs: a place to exchange weights for others of the same
-  // value.
-  void BetweenSteps(std::function<void()> hook) { between_steps_ = std::move(hook); }
+  // Called often, when no kernel runs (model::Runner::BetweenLayers).
+  void BetweenLayers(std::function<void()> hook) { runner_.BetweenLayers(std::move(hook)); }
 
   // Rows after the final norm of the last step, [rows, D].
   const float* hidden() { return runner_.workspace().hidden; }
@@ -113,7 +112,6 @@ class Engine {
   Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
   int64_t sequence_tokens_max_;
-  std::function<void()> between_steps_;
   ThreadPool pool_;
   model::Runner runner_;
   StatePool states_;

@@ -1,7 +1,8 @@
 // The tiles of panels.h, written over the few vector operations that an instruction set defines
 // before it includes this file, inside a namespace of its own and under its compile attributes:
 //   kRows      f32 lanes of a vector: rows at once
-//   kVectors   vectors of rows that a tile holds together
+//   VectorsFor(M)  vectors of rows that a tile of M tokens holds together: few tokens leave registers
+//                  for more rows, so that a panel is walked less often
 //   VF, VI     vectors of kRows floats, int32
 //   LoadF StoreF SetF MulF FmaF CvtF(VI) SetI ShiftLeftI<n> SubI AddI
 //   LoadHalves(p)        kRows f16 -> VF
@@ -9,7 +10,7 @@
 //   BitCastF(VI)
 //   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of
 //   four SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
-//   kPairVectors, WidePair, LoadPair, SetPair, DotPair for BF16
+//   PairVectorsFor(M), WidePair, LoadPair, SetPair, DotPair for BF16
 // No include guard: it is meant to be included more than once.
 
 // The scales of a record as two vectors per row vector, the second one for the second 16 columns.
@@ -52,22 +53,22 @@ constexpr bool kSplit = TraitsOf(F).scales == ScaleKind::kUE4M3Pair ||
 
 // The exact sums of one half of a record (or of all of it, where the type does not scale 16): of
 // the high digits first when there are two, then the offset leaves, then the (low) digits.
-template <PanelFormat F, int M, bool Wide>
+template <PanelFormat F, int M, bool Wide, int V>
 LODE_INLINE void BlockSums(const uint8_t* w, int64_t row0, int half, const int8_t* q,
-                           const int32_t* n, VI (&c)[M][kVectors]) {
+                           const int32_t* n, VI (&c)[M][V]) {
   constexpr int kShift = SignedDots(F) ? -1 : TraitsOf(F).offset_shift;
   constexpr int kGroups = kSplit<F> ? 4 : 8;
   LODE_UNROLL
   for (int m = 0; m < M; ++m) {
     LODE_UNROLL
-    for (int v = 0; v < kVectors; ++v) c[m][v] = SetI(0);
+    for (int v = 0; v < V; ++v) c[m][v] = SetI(0);
   }
   if constexpr (Wide) {
     Dots<F, kGroups, M>(w, half * kGroups, row0, q, c);
     LODE_UNROLL
     for (int m = 0; m < M; ++m) {
       LODE_UNROLL
-      for (int v = 0; v < kVectors; ++v) c[m][v] = SubI(ShiftLeftI<8>(c[m][v]), c[m][v]);
+      for (int v = 0; v < V; ++v) c[m][v] = SubI(ShiftLeftI<8>(c[m][v]), c[m][v]);
     }
   }
   if constexpr (kShift >= 0) {
@@ -76,26 +77,26 @@ LODE_INLINE void BlockSums(const uint8_t* w, int64_t row0, int half, const int8_
       const int32_t sum = !kSplit<F> ? n[m] : half == 0 ? n[M + m] : n[m] - n[M + m];
       const VI offset = SetI(static_cast<int32_t>(static_cast<uint32_t>(sum) << kShift));
       LODE_UNROLL
-      for (int v = 0; v < kVectors; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
+      for (int v = 0; v < V; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
     }
   }
   Dots<F, kGroups, M>(w, half * kGroups, row0, q + (Wide ? M * 32 : 0), c);
 }
 
 // f += one record times its block of the tile.
-template <PanelFormat F, int M, bool Wide>
+template <PanelFormat F, int M, bool Wide, int V>
 LODE_INLINE void AddRecord(const uint8_t* w, const uint8_t* header, const uint8_t* a, int64_t row0,
-                           VF (&f)[M][kVectors]) {
+                           VF (&f)[M][V]) {
   constexpr PanelTraits kT = TraitsOf(F);
   const uint8_t* scales = w + CodeBytes(kT.bits);
   const auto* s = reinterpret_cast<const float*>(a + M * (Wide ? 64 : 32));
   const auto* n = reinterpret_cast<const int32_t*>(s + M);
   LODE_UNROLL
   for (int half = 0; half < (kSplit<F> ? 2 : 1); ++half) {
-    VI c[M][kVectors];
+    VI c[M][V];
     BlockSums<F, M, Wide>(w, row0, half, reinterpret_cast<const int8_t*>(a), n, c);
     LODE_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < V; ++v) {
       const VF scale = WeightScale<kT.scales>(scales, header, row0 + v * kRows, half);
       LODE_UNROLL
       for (int m = 0; m < M; ++m) {
@@ -106,7 +107,7 @@ LODE_INLINE void AddRecord(const uint8_t* w, const uint8_t* header, const uint8_
   if constexpr (kT.scales == ScaleKind::kF16Min || kT.scales == ScaleKind::kSuperMin) {
     const auto* sums = s + 3 * M;
     LODE_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < V; ++v) {
       const VF minimum = WeightMinimum<kT.scales>(scales, header, row0 + v * kRows);
       LODE_UNROLL
       for (int m = 0; m < M; ++m) f[m][v] = FmaF(minimum, SetF(sums[m]), f[m][v]);
@@ -142,6 +143,7 @@ LODE_INLINE const uint8_t* AskFor(const uint8_t* at, int64_t lines) {
 template <PanelFormat F, int M, bool Wide>
 LODE_TILE void IntTile(const IntTileJob& job) {
   constexpr int64_t kHeader = HeaderBytes(TraitsOf(F).scales);
+  constexpr int kVectors = VectorsFor(M);
   for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kVectors) {
     const uint8_t* w = job.weights;
     const uint8_t* a = job.activations;
@@ -169,6 +171,7 @@ LODE_TILE void IntTile(const IntTileJob& job) {
 // does).
 template <int M, bool Wide>
 LODE_TILE void BF16TileOf(const BF16TileJob& job) {
+  constexpr int kPairVectors = PairVectorsFor(M);
   for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kPairVectors) {
     VF f[M][kPairVectors];
     LoadSums(job.c, job.first, row0, f);

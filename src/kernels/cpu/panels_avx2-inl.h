@@ -3,8 +3,8 @@
 // one. No include guard: included once per namespace.
 
 constexpr int kRows = 8;
-constexpr int kVectors = 1;
-constexpr int kPairVectors = 1;
+constexpr int VectorsFor(int tokens) { return tokens == 1 ? 4 : tokens == 2 ? 2 : 1; }
+constexpr int PairVectorsFor(int tokens) { return tokens == 1 ? 4 : tokens == 2 ? 2 : 1; }
 using VF = __m256;
 using VI = __m256i;
 struct WidePair {
@@ -85,59 +85,77 @@ LODE_INLINE VI SetGroup(const int8_t* q) {
 #ifdef LODE_DPBUSD
 constexpr bool SignedDots(PanelFormat) { return false; }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   LODE_UNROLL
-  for (int g = 0; g < Groups; ++g) {
-    const VI w = LoadCodes<F>(codes, group0 + g, row0);
+  for (int g = group0; g < group0 + Groups; ++g) {
     LODE_UNROLL
-    for (int m = 0; m < M; ++m) {
-      sums[m][0] = LODE_DPBUSD(sums[m][0], w, SetGroup(q + m * 32 + (group0 + g) * 4));
+    for (int v = 0; v < V; ++v) {
+      const VI w = LoadCodes<F>(codes, g, row0 + v * kRows);
+      LODE_UNROLL
+      for (int m = 0; m < M; ++m) {
+        sums[m][v] = LODE_DPBUSD(sums[m][v], w, SetGroup(q + m * 32 + g * 4));
+      }
     }
   }
 }
 #else
 constexpr bool SignedDots(PanelFormat format) { return !FitsPairSums(format); }
 
-template <PanelFormat F, int Groups, int M>
-LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+// One vector of rows: products of signed codes.
+template <PanelFormat F, int Groups, int M, int V>
+LODE_INLINE void SignedSums(const uint8_t* codes, int group0, int64_t row0, int v, const int8_t* q,
+                            VI (&sums)[M][V]) {
   const VI ones = _mm256_set1_epi16(1);
-  if constexpr (SignedDots(F)) {
+  LODE_UNROLL
+  for (int g = group0; g < group0 + Groups; ++g) {
+    const VI w = _mm256_xor_si256(LoadCodes<F>(codes, g, row0),
+                                  _mm256_set1_epi8(static_cast<char>(0x80)));
+    const VI magnitude = _mm256_abs_epi8(w);  // 128 as an unsigned byte where w is -128
     LODE_UNROLL
-    for (int g = 0; g < Groups; ++g) {
-      const VI w = _mm256_xor_si256(LoadCodes<F>(codes, group0 + g, row0),
-                                    _mm256_set1_epi8(static_cast<char>(0x80)));
-      const VI magnitude = _mm256_abs_epi8(w);  // 128 as an unsigned byte where w is -128
+    for (int m = 0; m < M; ++m) {
+      const VI x = _mm256_sign_epi8(SetGroup(q + m * 32 + g * 4), w);
+      const VI pairs = _mm256_maddubs_epi16(magnitude, x);
+      sums[m][v] = AddI(sums[m][v], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+}
+
+// One vector of rows: products of unsigned codes that are small enough to be summed in 16 bits.
+template <PanelFormat F, int Groups, int M, int V>
+LODE_INLINE void PairSums(const uint8_t* codes, int group0, int64_t row0, int v, const int8_t* q,
+                          VI (&sums)[M][V]) {
+  const VI ones = _mm256_set1_epi16(1);
+  constexpr int kEvery = std::min(Groups, GroupsBetweenSums(F));
+  LODE_UNROLL
+  for (int begin = group0; begin < group0 + Groups; begin += kEvery) {
+    VI pairs[M];
+    LODE_UNROLL
+    for (int m = 0; m < M; ++m) pairs[m] = _mm256_setzero_si256();
+    LODE_UNROLL
+    for (int g = begin; g < begin + kEvery; ++g) {
+      const VI w = LoadCodes<F>(codes, g, row0);
       LODE_UNROLL
       for (int m = 0; m < M; ++m) {
-        const VI x = _mm256_sign_epi8(SetGroup(q + m * 32 + (group0 + g) * 4), w);
-        const VI pairs = _mm256_maddubs_epi16(magnitude, x);
-        sums[m][0] = AddI(sums[m][0], _mm256_madd_epi16(pairs, ones));
+        const VI products = _mm256_maddubs_epi16(w, SetGroup(q + m * 32 + g * 4));
+        pairs[m] = _mm256_add_epi16(pairs[m], products);
       }
     }
-  } else {
-    constexpr int kEvery = std::min(Groups, GroupsBetweenSums(F));
     LODE_UNROLL
-    for (int begin = 0; begin < Groups; begin += kEvery) {
-      VI pairs[M];
-      LODE_UNROLL
-      for (int m = 0; m < M; ++m) pairs[m] = _mm256_setzero_si256();
-      LODE_UNROLL
-      for (int i = 0; i < kEvery; ++i) {
-        const int g = group0 + begin + i;
-        const VI w = LoadCodes<F>(codes, g, row0);
-        LODE_UNROLL
-        for (int m = 0; m < M; ++m) {
-          pairs[m] =
-              _mm256_add_epi16(pairs[m], _mm256_maddubs_epi16(w, SetGroup(q + m * 32 + g * 4)));
-        }
-      }
-      LODE_UNROLL
-      for (int m = 0; m < M; ++m) {
-        sums[m][0] = AddI(sums[m][0], _mm256_madd_epi16(pairs[m], ones));
-      }
+    for (int m = 0; m < M; ++m) sums[m][v] = AddI(sums[m][v], _mm256_madd_epi16(pairs[m], ones));
+  }
+}
+
+template <PanelFormat F, int Groups, int M, int V>
+LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
+                      VI (&sums)[M][V]) {
+  LODE_UNROLL
+  for (int v = 0; v < V; ++v) {
+    if constexpr (SignedDots(F)) {
+      SignedSums<F, Groups, M, V>(codes, group0, row0 + v * kRows, v, q, sums);
+    } else {
+      PairSums<F, Groups, M, V>(codes, group0, row0 + v * kRows, v, q, sums);
     }
   }
 }

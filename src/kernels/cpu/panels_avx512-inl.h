@@ -3,8 +3,8 @@
 // No include guard: included once per namespace.
 
 constexpr int kRows = 16;
-constexpr int kVectors = 2;
-constexpr int kPairVectors = 2;
+constexpr int VectorsFor(int) { return 2; }
+constexpr int PairVectorsFor(int) { return 2; }
 using VF = __m512;
 using VI = __m512i;
 using WidePair = __m512i;
@@ -84,9 +84,9 @@ LODE_INLINE VI SetGroup(const int8_t* q) {
 #if LODE_DOT_INSTRUCTIONS
 constexpr bool SignedDots(PanelFormat) { return false; }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   LODE_UNROLL
   for (int g = 0; g < Groups; ++g) {
     VI w[2];
@@ -102,9 +102,9 @@ LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t, const int8_t* q
 #else
 constexpr bool SignedDots(PanelFormat format) { return !FitsPairSums(format); }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   const VI ones = _mm512_set1_epi16(1);
   if constexpr (SignedDots(F)) {
     const VI offset = _mm512_set1_epi8(static_cast<char>(0x80));

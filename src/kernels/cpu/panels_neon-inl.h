@@ -4,8 +4,8 @@
 // No include guard: included once per namespace.
 
 constexpr int kRows = 4;
-constexpr int kVectors = LODE_NEON_DOT ? 2 : 1;
-constexpr int kPairVectors = 2;
+constexpr int VectorsFor(int) { return LODE_NEON_DOT ? 2 : 1; }
+constexpr int PairVectorsFor(int) { return 2; }
 using VF = float32x4_t;
 using VI = int32x4_t;
 struct WidePair {
@@ -84,20 +84,20 @@ LODE_INLINE int8x16_t LoadCodes(const uint8_t* codes, int group, int64_t row0) {
 
 #if LODE_NEON_DOT
 // Group `group` + Lane; its numbers of token m are that lane of q[m].
-template <PanelFormat F, int M, int Lane>
+template <PanelFormat F, int M, int Lane, int V>
 LODE_INLINE void DotGroup(const uint8_t* codes, int group, int64_t row0, const int8x16_t (&q)[M],
-                          VI (&sums)[M][kVectors]) {
+                          VI (&sums)[M][V]) {
   LODE_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < V; ++v) {
     const int8x16_t w = LoadCodes<F>(codes, group + Lane, row0 + v * kRows);
     LODE_UNROLL
     for (int m = 0; m < M; ++m) sums[m][v] = vdotq_laneq_s32(sums[m][v], w, q[m], Lane);
   }
 }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   static_assert(Groups % 4 == 0);
   LODE_UNROLL
   for (int g = group0; g < group0 + Groups; g += 4) {
@@ -118,9 +118,9 @@ constexpr int GroupsThatFit(PanelFormat format) {
   return traits.offset_shift == 7 ? 2 : traits.bits == CodeBits::k6 ? 4 : 8;
 }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   constexpr int kEvery = std::min(Groups, GroupsThatFit(F));
   VI low[M], high[M];  // rows 0-1 and 2-3: columns 0-1, 2-3 of each
   LODE_UNROLL

@@ -3,8 +3,8 @@
 // No include guard: included once per namespace.
 
 constexpr int kRows = 8;
-constexpr int kVectors = 1;
-constexpr int kPairVectors = 1;
+constexpr int VectorsFor(int) { return 1; }
+constexpr int PairVectorsFor(int) { return 1; }
 struct VF {
   float lane[kRows];
 };
@@ -103,9 +103,9 @@ LODE_INLINE int32_t CodeAt(const uint8_t* codes, int group, int64_t row0, int i)
   return code;
 }
 
-template <PanelFormat F, int Groups, int M>
+template <PanelFormat F, int Groups, int M, int V>
 LODE_INLINE void Dots(const uint8_t* codes, int group0, int64_t row0, const int8_t* q,
-                      VI (&sums)[M][kVectors]) {
+                      VI (&sums)[M][V]) {
   for (int g = group0; g < group0 + Groups; ++g) {
     int32_t w[4 * kRows];
     for (int i = 0; i < 4 * kRows; ++i) w[i] = CodeAt<F>(codes, g, row0, i);
