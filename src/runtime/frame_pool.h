@@ -48,8 +48,8 @@ class FramePool;
 // Frames of one kind. Every id passed in must be of a frame that is not free (CHECKed).
 class FrameArena {
  public:
-  // One frame with one lease. Its bytes are those it last had if `owner` had it, else zero; with
-  // `zeroed` zero in any case. kNoFrame when the budget has no room: evict, then try again.
+  // One frame with one lease. Its bytes are anything that `owner` once wrote, or zero; with
+  // `zeroed` zero. kNoFrame when the budget has no room: evict, then try again.
   uint32_t Take(OwnerId owner, bool zeroed = false);
 
   void Lease(uint32_t id);
@@ -134,6 +134,8 @@ class FramePool {
   // after RemoveOwner, which must come after all its frames are free.
   OwnerId AddOwner(uint32_t group);
   void RemoveOwner(OwnerId owner);
+  uint32_t groups_max() const { return static_cast<uint32_t>(group_used_.size()); }
+  int64_t frames_of(OwnerId owner) const { return owners_[owner].frames; }
 
   // Recounts everything and CHECKs the equation above.
   void Check() const;

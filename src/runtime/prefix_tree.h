@@ -124,7 +124,8 @@ struct Tap {
 // What the tree knows of a prompt. Offsets in tokens from 0.
 struct Match {
   int64_t prompt = 0;
-  int64_t known = 0;     // longest prefix that was once computed, ghosts included
+  int64_t known = 0;     // longest prefix that was once computed, ghosts included, and can be used:
+                         // without the last token if its logits are needed
   int64_t resident = 0;  // longest prefix whose pages are in memory
   int64_t resume = 0;    // deepest resume point that serves; 0: from the start
   PointRole role = PointRole::kEnd;           // of the resume point, if resume > 0
@@ -135,8 +136,6 @@ struct Match {
   uint64_t disk_handle = 0;  // as DemotionHook returned it
   int64_t divergence = -1;   // first token that differs from the nearest known text; -1: none does
   Token was = -1, now = -1;  // the two tokens there
-  int64_t same_after = 0;    // tokens after the differing ones that are as they were
-  int64_t differing = 0;     // tokens of the prompt that differ before them
   Reason lost_reason = Reason::kComplete;  // for [resume, known); kComplete if that is empty
   Reason reason = Reason::kComplete;       // the one to report: lost_reason, or why known ends
 
@@ -161,7 +160,8 @@ struct Admission {
 
 struct AnnounceOptions {
   std::span<const Probe> probes;  // any order; offsets beyond the prompt are ignored
-  // Whose reuse it learns from: a session's or cache key's hash; 0: the prompt's first page decides.
+  // Whose reuse it learns from: a session's or cache key's hash; 0: the prompt's first page
+  // decides.
   uint64_t family = 0;
   bool use_cache = true;          // false: reuse nothing, keep nothing
   // Needs logits of the prompt's last token: without a hidden row at its end at least that token is
@@ -199,9 +199,12 @@ struct TreeOptions {
   // false: pages alone make a resume point (no recurrent layer); the pool's slot_bytes is then 0.
   bool recurrent = true;
   int64_t tap_grid = 1;              // taps lie on multiples of it (1 on CPUs)
+  // Snapshots at ends of prompts carry the last hidden row, so a prompt can be reused to its end.
+  bool hidden_rows = false;
   int64_t divergence_tokens_min = 64;  // nearer to the resume point it is not worth a state
   bool announced = true;             // use what queued prompts say
   bool observed = true;              // use what earlier prompts say
+  bool learned = true;               // weigh by how often such points were reused (R5)
   int64_t ladder_first = 8192;       // 0: no ladder
   int64_t rolling_tokens = 4096;     // 0: none
   int64_t spare_tokens = 512;        // 0: none
@@ -231,6 +234,8 @@ struct ExplainedNode {
 
 struct Explanation {
   Match match;
+  int64_t same_after = 0;           // tokens after the first differing ones that are as they were
+  int64_t differing = 0;            // tokens of the prompt that differ before those
   double seconds = 0.0;             // of computing what is not cached
   int64_t cost_if_moved = 0;        // tokens, were those that differ at the end; 0: no advice
   double seconds_if_moved = 0.0;
@@ -243,7 +248,7 @@ std::string ToText(const Explanation& explanation, const std::string& was = "",
                    const std::string& now = "");
 
 struct TreeCounts {
-  int64_t nodes = 0, ghosts = 0, points = 0, points_on_disk = 0;
+  int64_t nodes = 0, points = 0, points_on_disk = 0;
   int64_t tokens = 0, ghost_tokens = 0;  // ids kept; of these without pages
   std::array<int64_t, kPointClasses> points_by_class{};
   // Since the start.
@@ -303,9 +308,10 @@ class PrefixTree {
   // take the place of full pages in `table` (leases move along). Entries that the tree has may be
   // kNoFrame. Pages without a snapshot behind them live as long as the sequence.
   void Publish(LiveId live, int64_t offset, std::span<PageId> table);
-  // The sequence goes on with decoded tokens. They become known when published.
+  // The sequence goes on with decoded tokens.
   void Append(LiveId live, std::span<const Token> tokens);
-  // How far the sequence has come, so that others know whether to wait for it.
+  // How far the sequence has come: others know whether to wait for it, and when it ends, what of it
+  // was computed.
   void Progress(LiveId live, int64_t position);
 
   // A second sequence at the same place, running; pages and slot are leased as by Admit, from the
@@ -361,6 +367,8 @@ class PrefixTree {
   TreeState& state() { return *state_; }  // for tests
 
  private:
+  void CloseIfEmpty(RootId root);
+
   std::unique_ptr<TreeState> state_;
 };
 
