@@ -48,7 +48,8 @@ if(LODE_SHLIBDEPS)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 else()
   set(CPACK_DEBIAN_PACKAGE_DEPENDS  # Debian 12's names
-      "libc6, libgcc-s1, libstdc++6, libhwy1, libcurl4, libssl3, libpcre2-8-0, libutf8proc2")
+      "libc6, libgcc-s1, libstdc++6, libhwy1, libcurl4, libssl3, libpcre2-8-0, libutf8proc2, "
+      "libzstd1")
 endif()
 include(CPack)
 

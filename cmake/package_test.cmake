@@ -11,7 +11,7 @@ endif()
 execute_process(COMMAND ${DPKG_DEB} --field ${package} Package Version Depends
                 OUTPUT_VARIABLE fields)
 foreach(want "Package: lode\n" "Version: ${VERSION}\n" libc6 libstdc\\+\\+6 libhwy1 libcurl4 libssl3
-        libpcre2-8-0 libutf8proc2)
+        libpcre2-8-0 libutf8proc2 libzstd1)
   if(NOT fields MATCHES "${want}")
     message(FATAL_ERROR "the package does not name ${want}:\n${fields}")
   endif()

@@ -1,10 +1,11 @@
 // Saved contexts, as plain data: what one is (ContextImage), and one that lies in a file, read and
-// checked (ContextFile). Knows nothing of engines; saving and finding files is context_store.h, where
-// each byte stands is context_format.h.
+// checked (ContextFile). Knows nothing of engines; saving and finding files is context_store.h,
+// where each byte stands is context_format.h.
 //
 // A file is not believed: its head, footer and token ids are checked when it is opened, a page or
-// state when it is first asked for, and then damage costs only the resume points that need the record.
-// A delta reads what it does not hold from the file it was made from, as if it were its own.
+// state when it is first asked for, and then damage costs only the resume points that need the
+// record. A delta reads what it does not hold from the file it was made from, as if it were its
+// own.
 #pragma once
 
 #include <atomic>
@@ -61,14 +62,14 @@ struct ContextImage {
   ContextDigest tenant{};  // key id of the owner; another one's file is as if it were not there
   std::span<const int32_t> tokens;
   std::vector<ContextRun> runs;  // how the tokens were made; empty: one run of prefill, no adapter
-  // Page i holds rows of tokens [i page_tokens, ...), page_bytes each, the last one partly filled. An
-  // empty span: that page is not saved, and no snapshot beyond its first token can be resumed.
+  // Page i holds rows of tokens [i page_tokens, ...), page_bytes each, the last one partly filled.
+  // An empty span: that page is not saved, and no snapshot beyond its first token can be resumed.
   // All of page_bytes is stored: rows behind the last token had better be zero.
   std::vector<std::span<const std::byte>> pages;
   std::vector<std::span<const std::byte>> mtp_pages;
-  int64_t mtp_tokens = 0;  // that the MTP pages cover
+  int64_t mtp_tokens = 0;                  // that the MTP pages cover
   std::vector<ContextSnapshot> snapshots;  // offsets ascending
-  Json meta = Json::object();  // marks, classes, ... An object; Save adds "name"
+  Json meta = Json::object();              // marks, classes, ... An object; Save adds "name"
 };
 
 // What may be done with a context here.
@@ -80,7 +81,8 @@ struct ContextMatch {
   };
   Use use = Use::kExact;
   bool text_continues = true;  // tokenizer and template agree: new text may follow the old ids
-  std::vector<std::string> differing;  // names of the fields: "model", "numerics", "page_bytes", ...
+  std::vector<std::string>
+      differing;  // names of the fields: "model", "numerics", "page_bytes", ...
   // One sentence that names the field and what can still be done; empty when nothing differs.
   std::string sentence, hint;
 
@@ -101,13 +103,16 @@ struct ContextOpenOptions {
 
 // One record that is not what it should be.
 struct ContextDamage {
-  std::string file;   // its name: a delta's record may be missing in a parent
-  std::string what;   // "page 17", "the state at 4,096", "the footer", "the parent"
+  std::string file;  // its name: a delta's record may be missing in a parent
+  std::string what;  // "page 17", "the state at 4,096", "the footer", "the parent"
   std::string reason;
 };
 
 struct ContextRecord;      // context_format.h
 struct ContextSuperblock;  // context_format.h
+class ContextOpener;       // context_open.h
+class ContextSource;       // context_open.h
+enum class RecordType : uint8_t;
 
 // Life: spans live as long as the object. Threads: all const calls at once.
 class ContextFile {
@@ -131,8 +136,8 @@ class ContextFile {
   // One digest for each page_tokens tokens begun; recomputed from the ids when opened.
   const std::vector<ContextDigest>& chain() const { return chain_; }
   const Json& meta() const { return meta_; }
-  int64_t created() const;      // seconds since 1970
-  uint64_t file_bytes() const;  // of this file alone
+  int64_t created() const;       // seconds since 1970
+  uint64_t file_bytes() const;   // of this file alone
   ContextDigest digest() const;  // of this file; what a delta calls its parent by
   bool sealed() const;
   bool compressed() const;
@@ -155,7 +160,7 @@ class ContextFile {
   // checks them. 0 when there is none: begin anew from the ids.
   int64_t DeepestSound(int64_t offset_max = -1) const;
 
-  int64_t pages() const;      // page indices that may be asked for: 0..pages()-1
+  int64_t pages() const;  // page indices that may be asked for: 0..pages()-1
   int64_t mtp_pages() const;
   int64_t mtp_tokens() const;
   bool HasPage(int64_t index) const;
@@ -164,8 +169,8 @@ class ContextFile {
   bool HasHidden(int64_t offset) const;
 
   // In the mapping, verified on the first call: nothing is copied. page_bytes and slot_bytes long.
-  // Errors: kNotFound when it is not there; kUnsupported when it has no bytes of its own in the file
-  // (compressed, sealed, not mapped): then Read copies it; kBadInput when it is damaged.
+  // Errors: kNotFound when it is not there; kUnsupported when it has no bytes of its own in the
+  // file (compressed, sealed, not mapped): then Read copies it; kBadInput when it is damaged.
   Result<std::span<const std::byte>> Page(int64_t index) const;
   Result<std::span<const std::byte>> MtpPage(int64_t index) const;
   Result<std::span<const std::byte>> State(int64_t offset) const;
@@ -185,30 +190,45 @@ class ContextFile {
   std::vector<ContextDamage> damage() const;
 
  private:
-  friend class ContextStore;
-  friend struct ContextOpener;
-  struct Source;  // where the bytes are
+  friend class ContextOpener;
   ContextFile();
 
-  const ContextRecord* Find(uint8_t type, int64_t first_token, const ContextFile** holder) const;
-  Result<std::span<const std::byte>> View(uint8_t type, int64_t first_token) const;
-  Result<void> Read(uint8_t type, int64_t first_token, std::span<std::byte> target) const;
+  const ContextRecord* FindOwn(RecordType type, int64_t first_token) const;
+  // Here or in a parent. nullptr: absent, or known to be damaged.
+  const ContextRecord* Find(RecordType type, int64_t first_token, const ContextFile** holder) const;
+  bool Has(RecordType type, int64_t first_token) const;
+  bool Inherits(RecordType type, int64_t first_token) const;
+  Result<std::span<const std::byte>> View(RecordType type, int64_t first_token) const;
+  Result<void> Read(RecordType type, int64_t first_token, std::span<std::byte> target) const;
+  Error Absent(RecordType type, int64_t first_token) const;
+
+  // Of records of this file.
   Result<void> Verify(const ContextRecord& record) const;
   Result<void> Decode(const ContextRecord& record, std::span<std::byte> target) const;
+  Result<void> CopyRaw(const ContextRecord& record, std::span<std::byte> target) const;
+  // Writes the damage down, once, and says it.
   Error Damaged(const ContextRecord& record, const std::string& reason) const;
+  void NoteDamage(const std::string& what, const std::string& reason) const;
+  void VerifyFrame() const;
+  void CollectStates(int64_t limit, std::vector<int64_t>* offsets) const;
+  int64_t LeadingPages(int64_t count) const;
 
   std::string name_;
-  std::unique_ptr<Source> source_;
+  std::unique_ptr<ContextSource> source_;
   std::unique_ptr<ContextSuperblock> superblock_;
+  std::vector<std::byte> facts_;  // the superblock's bytes
+  std::vector<std::byte> index_;  // the records' headers
   const Sealer* sealer_ = nullptr;
   ContextGeometry geometry_;
   ContextFingerprints fingerprints_;
   std::vector<int32_t> tokens_;
   std::vector<ContextRun> runs_;
   std::vector<ContextDigest> chain_;
-  Json meta_;
+  Json meta_ = Json::object();
+  ContextDigest digest_{};
   std::vector<ContextRecord> records_;
-  std::unique_ptr<std::atomic<uint8_t>[]> verdicts_;  // of records_: unknown, sound, damaged
+  std::vector<uint32_t> by_key_;  // records of known types, by type and first token
+  std::unique_ptr<std::atomic<uint8_t>[]> verdicts_;  // of records_
   std::unique_ptr<ContextFile> parent_;
   int64_t shared_tokens_ = 0;
   mutable std::mutex damage_mutex_;
