@@ -72,15 +72,18 @@ void TreeState::Reclassify(const Live& live, FinishReason reason) {
   for (NodeId id = live.leaf; nodes[id].parent != kNone; id = nodes[id].parent) {
     const Node& node = nodes[id];
     if (!node.has_point) continue;
-    const auto put = [&](PointRole role) {
+    // Of several reasons for one place the best counts.
+    std::optional<PointClass> best;
+    const auto offer = [&](PointRole role) {
       const PointClass next = ClassAfter(role, reason, !live.probes.empty());
-      const bool raises = Prior(next) > Prior(node.point_class);
-      if (raises || (node.role == role && !Structural(node))) SetClass(id, next);
+      if (!best || Prior(next) > Prior(*best)) best = next;
     };
     for (const Probe& probe : live.probes) {
-      if (probe.offset == node.end) put(probe.role);
+      if (probe.offset == node.end) offer(probe.role);
     }
-    if (node.role == PointRole::kEnd && node.end == live.total) put(PointRole::kEnd);
+    if (node.role == PointRole::kEnd && node.end == live.total) offer(PointRole::kEnd);
+    if (!best) continue;
+    if (!Structural(node) || Prior(*best) > Prior(node.point_class)) SetClass(id, *best);
   }
 }
 
@@ -145,7 +148,10 @@ std::optional<Tap> TreeState::NextTap(const Live& live, int64_t position) const 
     if (node.has_point) existing.push_back(node.end);
     if (node.end <= live.resume) continue;
     if (node.has_point) {
-      last = node.end;
+      // One that goes first when room is needed does not stand for others.
+      if (node.point_class != PointClass::kSpare && node.role != PointRole::kRolling) {
+        last = node.end;
+      }
     } else if (node.end - last > options.divergence_tokens_min &&
                WantedAt(path[i], i + 1 < path.size() ? path[i + 1] : kNone)) {
       // Who ends right here, and cannot start without a row to compute, needs the state one before.

@@ -169,6 +169,8 @@ void TreeState::Hit(NodeId leaf, int64_t offset) {
   Node& node = nodes[id];
   node.base = level;
   if (++node.hits == 1) ++Family(node.family)->roles[static_cast<size_t>(node.role)].reused;
+  // It has shown that it is more than a way to use free room.
+  if (node.point_class == PointClass::kSpare) SetClass(id, PointClass::kLadder);
   Rescore(id);
 }
 
