@@ -259,8 +259,8 @@ Result<void> ContextFile::Decode(const ContextRecord& record, std::span<std::byt
   std::atomic<uint8_t>& verdict = verdicts_[static_cast<size_t>(&record - records_.data())];
   if (verdict == kBad) return Error(Code::kBadInput, "it is damaged");
   const auto decode = [&]() -> Result<void> {
-    LODE_TRY(source_->Populate(record.payload_offset, record.stored_bytes));
     if (record.codec == RecordCodec::kRaw && !record.sealed) return CopyRaw(record, target);
+    LODE_TRY(source_->Populate(record.payload_offset, record.stored_bytes));
     std::vector<std::byte> buffer;
     LODE_ASSIGN(const std::span<const std::byte> stored,
                 source_->Fetch(record.payload_offset, record.stored_bytes, &buffer));

@@ -62,7 +62,8 @@ Result<std::span<const std::byte>> ContextSource::Fetch(uint64_t offset, uint64_
 
 Result<void> ContextSource::Copy(uint64_t offset, std::span<std::byte> target) const {
   LODE_CHECK(offset <= size_ && target.size() <= size_ - offset);
-  if (mapped()) {
+  // Not from the mapping: a read of what somebody has cut off is an error, a touch of it a signal.
+  if (descriptor_ < 0) {
     if (!target.empty()) std::memcpy(target.data(), data_ + offset, target.size());
     return {};
   }

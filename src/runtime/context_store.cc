@@ -150,9 +150,11 @@ bool LinkBase(Disk* disk, int folder, const ContextFile& parent) {
   const bool made = disk->Link(folder, file.c_str(), base.c_str()) == 0;
   if (!made && errno != EEXIST) return false;
   if (!made) return HeadOf(disk, folder, base).ok();
-  // Saved anew between our opening it and the link?
+  // Saved anew between our opening it and the link? And the link must last longer than the delta's
+  // own name, which may be the parent's.
   if (::fstatat(folder, base.c_str(), &linked, AT_SYMLINK_NOFOLLOW) == 0 &&
-      linked.st_ino == opened.st_ino && linked.st_dev == opened.st_dev) {
+      linked.st_ino == opened.st_ino && linked.st_dev == opened.st_dev &&
+      (disk->Sync(folder) == 0 || errno == EINVAL || errno == ENOTSUP)) {
     return true;
   }
   (void)disk->Unlink(folder, base.c_str());

@@ -26,6 +26,16 @@ double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Calls that a signal may interrupt, until they are through.
+template <typename F>
+int Retried(const F& call) {
+  int result;
+  do {
+    result = call();
+  } while (result != 0 && errno == EINTR);
+  return result;
+}
+
 iovec Piece(std::span<const std::byte> bytes) {
   return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
@@ -119,7 +129,7 @@ Result<void> ContextWriter::BeginAnew(const ContextPlan& plan, const ContextSave
   if (disk_->Random(superblock_.salt.data(), superblock_.salt.size()) != 0) {
     return Error(Code::kInternal, "the system gives no random numbers");
   }
-  if (disk_->Truncate(part_, 0) != 0) return Failed("cannot write", errno);
+  if (Retried([&] { return disk_->Truncate(part_, 0); }) != 0) return Failed("cannot write", errno);
   return {};
 }
 
@@ -247,14 +257,16 @@ Result<void> ContextWriter::WriteFooter() {
 // The data is on the disk before the footer says so, and all of the file before its name does.
 Result<void> ContextWriter::Publish() {
   const double begin = Now();
-  if (disk_->SyncData(part_) != 0) return Failed("cannot write", errno);
+  if (Retried([&] { return disk_->SyncData(part_); }) != 0) return Failed("cannot write", errno);
   LODE_TRY(WriteFooter());
-  if (disk_->Sync(part_) != 0) return Failed("cannot write", errno);
-  if (disk_->Rename(folder_, PartName(name_).c_str(), FileName(name_).c_str()) != 0) {
+  if (Retried([&] { return disk_->Sync(part_); }) != 0) return Failed("cannot write", errno);
+  const std::string part = PartName(name_);
+  const std::string file = FileName(name_);
+  if (Retried([&] { return disk_->Rename(folder_, part.c_str(), file.c_str()); }) != 0) {
     return Failed("cannot rename", errno);
   }
   // Some file systems do not sync folders, and say so.
-  if (disk_->Sync(folder_) != 0 && errno != EINVAL && errno != ENOTSUP) {
+  if (Retried([&] { return disk_->Sync(folder_); }) != 0 && errno != EINVAL && errno != ENOTSUP) {
     return SystemError(
         "the context " + Quote(name_, 120) + " is saved, but the disk does not confirm its name",
         folder_path_, errno);
@@ -278,7 +290,9 @@ Result<void> ContextWriter::Prepare(const ContextPlan& plan, const ContextSaveOp
   LODE_TRY(CheckRoom(plan, kept));
   if (!adopted) return WriteAll({Piece(EncodeSuperblock(superblock_))}, 0);
   // What follows the last sound record goes, so that no remains shine through a hole.
-  if (disk_->Truncate(part_, static_cast<off_t>(end_)) != 0) return Failed("cannot write", errno);
+  if (Retried([&] { return disk_->Truncate(part_, static_cast<off_t>(end_)); }) != 0) {
+    return Failed("cannot write", errno);
+  }
   return {};
 }
 

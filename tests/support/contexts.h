@@ -182,9 +182,11 @@ class FaultyDisk : public Disk {
   std::atomic<int> calls = 0;
   uint64_t free_bytes = UINT64_MAX;
   unsigned char random = 0x5A;
+  std::string log;  // a letter for each call, if `keeps_log`
+  bool keeps_log = false;
 
   ssize_t Write(int descriptor, const iovec* pieces, int count, off_t offset) override {
-    const bool hit = Count();
+    const bool hit = Count('W');
     if (hit && (fault == Fault::kShort || (fault == Fault::kKill && die_inside))) {
       // Half of the first piece that has any.
       while (count > 1 && pieces->iov_len == 0) ++pieces, --count;
@@ -200,22 +202,22 @@ class FaultyDisk : public Disk {
     return written;
   }
   int Truncate(int descriptor, off_t bytes) override {
-    return Do([&] { return Disk::Truncate(descriptor, bytes); });
+    return Do('T', [&] { return Disk::Truncate(descriptor, bytes); });
   }
   int SyncData(int descriptor) override {
-    return Do([&] { return sync ? Disk::SyncData(descriptor) : 0; });
+    return Do('D', [&] { return sync ? Disk::SyncData(descriptor) : 0; });
   }
   int Sync(int descriptor) override {
-    return Do([&] { return sync ? Disk::Sync(descriptor) : 0; });
+    return Do('S', [&] { return sync ? Disk::Sync(descriptor) : 0; });
   }
   int Rename(int folder, const char* from, const char* to) override {
-    return Do([&] { return Disk::Rename(folder, from, to); });
+    return Do('R', [&] { return Disk::Rename(folder, from, to); });
   }
   int Link(int folder, const char* from, const char* to) override {
-    return Do([&] { return Disk::Link(folder, from, to); });
+    return Do('L', [&] { return Disk::Link(folder, from, to); });
   }
   int Unlink(int folder, const char* name) override {
-    return Do([&] { return Disk::Unlink(folder, name); });
+    return Do('U', [&] { return Disk::Unlink(folder, name); });
   }
   uint64_t FreeBytes(int) override { return free_bytes; }
   int Random(void* target, size_t bytes) override {
@@ -224,7 +226,8 @@ class FaultyDisk : public Disk {
   }
 
  private:
-  bool Count() {
+  bool Count(char letter) {
+    if (keeps_log) log += letter;
     const int call = ++calls;
     return fault == Fault::kForever ? call >= at : call == at;
   }
@@ -237,8 +240,8 @@ class FaultyDisk : public Disk {
     if (hit && fault == Fault::kKill) ::kill(::getpid(), SIGKILL);
   }
   template <typename F>
-  int Do(const F& call) {
-    const bool hit = Count();
+  int Do(char letter, const F& call) {
+    const bool hit = Count(letter);
     if (hit && Fails()) return -1;
     const int result = call();
     DieAfter(hit);
