@@ -30,45 +30,98 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
   if (this == &other) return *this;
   Release();
   engine_ = std::exchange(other.engine_, nullptr);
+  owner_ = other.owner_;
   position_ = std::exchange(other.position_, 0);
   mtp_position_ = std::exchange(other.mtp_position_, 0);
   pages_ = std::exchange(other.pages_, {});
-  mtp_pages_ = std::exchange(other.mtp_pages_, {});
-  slot_ = std::exchange(other.slot_, nullptr);
+  slot_ = std::exchange(other.slot_, kNoFrame);
+  next_slot_ = std::exchange(other.next_slot_, kNoFrame);
   return *this;
 }
 
 void Sequence::Release() {
   if (engine_ == nullptr) return;
-  for (std::byte* page : pages_) engine_->states_.GivePage(page);
-  for (std::byte* page : mtp_pages_) engine_->states_.GiveMtpPage(page);
-  if (slot_ != nullptr) engine_->states_.GiveSlot(slot_);
+  FramePool& frames = *engine_->frames_;
+  for (const PageId page : pages_) frames.pages().Unlease(page);
+  for (const SlotId slot : {slot_, next_slot_}) {
+    if (slot != kNoFrame) frames.slots().Unlease(slot);
+  }
+  if (owner_ == engine_->owner_) --engine_->sequences_;
   engine_ = nullptr;
+}
+
+FramePoolOptions Engine::FrameOptions(const model::ModelSpec& spec, const EngineOptions& options) {
+  const model::StateLayout layout = model::MakeStateLayout(spec, options.numerics);
+  FramePoolOptions frames;
+  frames.page_bytes = layout.page_bytes + layout.mtp_page_bytes;
+  frames.slot_bytes = layout.slot_bytes;
+  frames.budget_bytes =
+      static_cast<uint64_t>(PagesFor(options)) * FramePool::Stride(frames.page_bytes, true) +
+      static_cast<uint64_t>(options.sequences_max) * FramePool::Stride(frames.slot_bytes, true) +
+      options.cache_bytes;
+  return frames;
 }
 
 Engine::Engine(const model::Model& model, const EngineOptions& options)
     : sequence_tokens_max_(options.sequence_tokens_max),
+      sequences_max_(options.sequences_max),
       pool_(options.threads, options.pin),
       runner_(model, options.numerics, &pool_, options.rows_max),
-      states_(runner_.layout(), PagesFor(options), options.sequences_max) {}
+      page_bytes_(runner_.layout().page_bytes + runner_.layout().mtp_page_bytes),
+      slot_bytes_(runner_.layout().slot_bytes) {
+  auto frames = FramePool::Make(FrameOptions(model.spec, options));
+  LODE_CHECK(frames.ok());
+  frames_ = std::move(*frames);
+  owner_ = frames_->AddOwner(frames_->groups_max() - 1);
+}
 
 uint64_t Engine::Bytes(const model::ModelSpec& spec, const EngineOptions& options) {
   return model::Workspace::Bytes(spec, options.numerics, options.rows_max, options.threads) +
-         StatePool::Bytes(model::MakeStateLayout(spec, options.numerics), PagesFor(options),
-                          options.sequences_max);
+         FrameOptions(spec, options).budget_bytes;
 }
 
-Result<Sequence> Engine::NewSequence() {
+Sequence Engine::NewSequence(OwnerId owner) {
   Sequence sequence;
-  sequence.slot_ = states_.TakeSlot();
-  if (sequence.slot_ == nullptr) {
-    return Error(Code::kNoSpace, "all sequences are in use", "raise the number of agents");
-  }
   sequence.engine_ = this;
+  sequence.owner_ = owner;
+  if (owner == owner_) ++sequences_;
   return sequence;
 }
 
-Result<void> Engine::Grow(Sequence* sequence, int64_t tokens, bool mtp) {
+Sequence Engine::NewSequence(OwnerId owner, int64_t tokens, std::vector<PageId> pages,
+                             SlotId slot) {
+  Sequence sequence = NewSequence(owner);
+  sequence.position_ = tokens;
+  sequence.pages_ = std::move(pages);
+  sequence.slot_ = slot;
+  return sequence;
+}
+
+Result<Sequence> Engine::NewSequence() {
+  if (sequences_ >= sequences_max_) {
+    return Error(Code::kNoSpace, "all sequences are in use", "raise the number of agents");
+  }
+  return NewSequence(owner_);
+}
+
+bool Engine::Shared(const FrameArena& arena, uint32_t frame) const {
+  return arena.leases(frame) > 1 || arena.holds(frame) > 0;
+}
+
+// A page that has rows already and gets more must be the sequence's own.
+bool Engine::OwnTail(Sequence* sequence, int64_t position) {
+  FrameArena& pages = frames_->pages();
+  if (position % kernels::kPageTokens == 0) return true;
+  PageId& tail = sequence->pages_[static_cast<size_t>(position / kernels::kPageTokens)];
+  if (!Shared(pages, tail)) return true;
+  const PageId copy = pages.Take(sequence->owner_);
+  if (copy == kNoFrame) return false;
+  std::memcpy(Page(copy), Page(tail), page_bytes_);
+  pages.Unlease(std::exchange(tail, copy));
+  return true;
+}
+
+Result<void> Engine::Grow(Sequence* sequence, int64_t tokens) {
   const auto full = [&] {
     return Error(
         Code::kNoSpace,
@@ -77,14 +130,57 @@ Result<void> Engine::Grow(Sequence* sequence, int64_t tokens, bool mtp) {
         "start with a larger --context");
   };
   if (sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_) return full();
-  std::vector<std::byte*>& pages = mtp ? sequence->mtp_pages_ : sequence->pages_;
-  if (mtp ? runner_.layout().mtp_page_bytes == 0 : runner_.layout().page_bytes == 0) return {};
-  while (static_cast<int64_t>(pages.size()) < PageCount(tokens)) {
-    std::byte* page = mtp ? states_.TakeMtpPage() : states_.TakePage();
-    if (page == nullptr) return full();
-    pages.push_back(page);
+  if (!has_pages()) return {};
+  if (!OwnTail(sequence, sequence->position_) || !OwnTail(sequence, sequence->mtp_position_)) {
+    return full();
+  }
+  while (static_cast<int64_t>(sequence->pages_.size()) < PageCount(tokens)) {
+    const PageId page = frames_->pages().Take(sequence->owner_);
+    if (page == kNoFrame) return full();
+    sequence->pages_.push_back(page);
   }
   return {};
+}
+
+bool Engine::TakeNextSlot(Sequence* sequence) {
+  if (!has_slots() || sequence->next_slot_ != kNoFrame) return true;
+  sequence->next_slot_ = frames_->slots().Take(sequence->owner_);
+  return sequence->next_slot_ != kNoFrame;
+}
+
+int64_t Engine::PagesToReserve(const Sequence& sequence, int64_t tokens) const {
+  if (!has_pages()) return 0;
+  const bool tail = sequence.position_ % kernels::kPageTokens != 0 &&
+                    Shared(frames_->pages(), sequence.pages_.back());
+  return PageCount(sequence.position_ + tokens) - static_cast<int64_t>(sequence.pages_.size()) +
+         (tail ? 1 : 0);
+}
+
+Result<void> Engine::Reserve(Sequence* sequence, int64_t tokens) {
+  if (tokens == 0) return {};
+  LODE_TRY(Grow(sequence, sequence->position_ + tokens));
+  if (!has_slots()) return {};
+  if (sequence->slot_ == kNoFrame) {
+    sequence->slot_ = frames_->slots().Take(sequence->owner_, true);
+  } else if (Shared(frames_->slots(), sequence->slot_)) {
+    TakeNextSlot(sequence);
+  } else {
+    return {};
+  }
+  if (sequence->slot_ == kNoFrame ||
+      (Shared(frames_->slots(), sequence->slot_) && sequence->next_slot_ == kNoFrame)) {
+    return Error(Code::kNoSpace, "there is no room for another state",
+                 "raise the number of agents");
+  }
+  return {};
+}
+
+// Where the pages lie, from `offset` bytes of each on.
+std::byte** Engine::Pointers(const Sequence& sequence, uint64_t offset) {
+  const size_t begin = pointers_.size();
+  LODE_CHECK(begin + sequence.pages_.size() <= pointers_.capacity());
+  for (const PageId page : sequence.pages_) pointers_.push_back(Page(page) + offset);
+  return pointers_.data() + begin;
 }
 
 Result<void> Engine::CheckTokens(std::span<const int32_t> tokens) const {
@@ -101,21 +197,31 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
   std::vector<int32_t> tokens;
   std::vector<int32_t> logit_rows;
   std::vector<model::SequenceView> views;
+  size_t pages = 0;
   for (const StepItem& item : items) {
     LODE_CHECK(item.sequence->engine_ == this);
     LODE_TRY(CheckTokens(item.tokens));
+    LODE_TRY(Reserve(item.sequence, static_cast<int64_t>(item.tokens.size())));
+    pages += item.sequence->pages_.size();
+  }
+  pointers_.clear();
+  pointers_.reserve(pages);
+  for (const StepItem& item : items) {
     const auto begin = static_cast<int64_t>(tokens.size());
     const auto count = static_cast<int64_t>(item.tokens.size());
-    LODE_TRY(Grow(item.sequence, item.sequence->position_ + count, false));
+    if (count == 0) continue;
     tokens.insert(tokens.end(), item.tokens.begin(), item.tokens.end());
     model::SequenceView view;
     view.rows = {begin, count};
     view.position = item.sequence->position_;
-    view.pages = item.sequence->pages_.data();
-    view.slot_source = item.sequence->slot_;
-    view.slot_target = item.sequence->slot_;
+    view.pages = Pointers(*item.sequence, 0);
+    if (has_slots()) {
+      const SlotId next = item.sequence->next_slot_;
+      view.slot_source = Slot(item.sequence->slot_);
+      view.slot_target = Slot(next == kNoFrame ? item.sequence->slot_ : next);
+    }
     views.push_back(view);
-    if (logits == nullptr || count == 0 || item.want == StepItem::Want::kNone) continue;
+    if (logits == nullptr || item.want == StepItem::Want::kNone) continue;
     const int64_t first = item.want == StepItem::Want::kAll ? 0 : count - 1;
     for (int64_t i = first; i < count; ++i) logit_rows.push_back(static_cast<int32_t>(begin + i));
   }
@@ -123,7 +229,11 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
   if (tokens.empty()) return {};
   runner_.Forward({tokens, views, logit_rows, logits});
   for (const StepItem& item : items) {
-    item.sequence->position_ += static_cast<int64_t>(item.tokens.size());
+    Sequence& sequence = *item.sequence;
+    sequence.position_ += static_cast<int64_t>(item.tokens.size());
+    if (sequence.next_slot_ == kNoFrame || item.tokens.empty()) continue;
+    frames_->slots().Unlease(sequence.slot_);
+    sequence.slot_ = std::exchange(sequence.next_slot_, kNoFrame);
   }
   return {};
 }
@@ -131,7 +241,7 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
 Result<void> Engine::Append(Sequence& sequence, std::span<const int32_t> tokens, float* logits,
                             bool all, int64_t chunk, const std::function<bool(int64_t)>& progress) {
   LODE_TRY(CheckTokens(tokens));
-  LODE_TRY(Grow(&sequence, sequence.position_ + static_cast<int64_t>(tokens.size()), false));
+  LODE_TRY(Grow(&sequence, sequence.position_ + static_cast<int64_t>(tokens.size())));
   const auto step = static_cast<size_t>(chunk > 0 ? std::min(chunk, rows_max()) : rows_max());
   for (size_t at = 0; at < tokens.size(); at += step) {
     const size_t count = std::min(step, tokens.size() - at);
@@ -158,13 +268,16 @@ Result<void> Engine::Draft(Sequence& sequence, std::span<const float> hidden,
   const auto rows = static_cast<int64_t>(next_tokens.size());
   const int64_t width = model().spec.width;
   LODE_CHECK(static_cast<int64_t>(hidden.size()) == rows * width);
-  LODE_TRY(Grow(&sequence, sequence.mtp_position_ + rows, true));
+  LODE_TRY(Grow(&sequence, sequence.mtp_position_ + rows));
+  pointers_.clear();
+  pointers_.reserve(sequence.pages_.size());
+  std::byte** const pages = Pointers(sequence, runner_.layout().page_bytes);
   for (int64_t at = 0; at < rows; at += rows_max()) {
     const int64_t count = std::min(rows_max(), rows - at);
     model::SequenceView view;
     view.rows = {0, count};
     view.position = sequence.mtp_position_;
-    view.mtp_pages = sequence.mtp_pages_.data();
+    view.mtp_pages = pages;
     std::vector<int32_t> logit_rows;
     for (int64_t i = 0; i < count; ++i) logit_rows.push_back(static_cast<int32_t>(i));
     runner_.MtpForward(hidden.data() + at * width,
@@ -178,12 +291,16 @@ Result<void> Engine::Draft(Sequence& sequence, std::span<const float> hidden,
 }
 
 std::vector<std::byte> Engine::StateBytes(const Sequence& sequence) const {
-  std::vector<std::byte> bytes(sequence.slot_, sequence.slot_ + runner_.layout().slot_bytes);
+  std::vector<std::byte> bytes;
+  if (sequence.slot_ != kNoFrame) {
+    const std::byte* slot = frames_->slots().data(sequence.slot_);
+    bytes.assign(slot, slot + slot_bytes_);
+  }
   // Whole pages hold only rows that are final; the last one may hold leftovers behind its rows, and
   // keys lie across it in panels, so only pages that are full are comparable byte for byte.
   const int64_t full = sequence.position_ / kernels::kPageTokens;
   for (int64_t i = 0; i < full && i < static_cast<int64_t>(sequence.pages_.size()); ++i) {
-    const std::byte* page = sequence.pages_[static_cast<size_t>(i)];
+    const std::byte* page = frames_->pages().data(sequence.pages_[static_cast<size_t>(i)]);
     bytes.insert(bytes.end(), page, page + runner_.layout().page_bytes);
   }
   return bytes;
@@ -191,15 +308,10 @@ std::vector<std::byte> Engine::StateBytes(const Sequence& sequence) const {
 
 Result<Sequence> Engine::Fork(const Sequence& sequence) {
   LODE_ASSIGN(Sequence copy, NewSequence());
-  LODE_TRY(Grow(&copy, sequence.position_, false));
-  LODE_TRY(Grow(&copy, sequence.mtp_position_, true));
-  std::memcpy(copy.slot_, sequence.slot_, runner_.layout().slot_bytes);
-  for (size_t i = 0; i < copy.pages_.size(); ++i) {
-    std::memcpy(copy.pages_[i], sequence.pages_[i], runner_.layout().page_bytes);
-  }
-  for (size_t i = 0; i < copy.mtp_pages_.size(); ++i) {
-    std::memcpy(copy.mtp_pages_[i], sequence.mtp_pages_[i], runner_.layout().mtp_page_bytes);
-  }
+  for (const PageId page : sequence.pages_) frames_->pages().Lease(page);
+  if (sequence.slot_ != kNoFrame) frames_->slots().Lease(sequence.slot_);
+  copy.pages_ = sequence.pages_;
+  copy.slot_ = sequence.slot_;
   copy.position_ = sequence.position_;
   copy.mtp_position_ = sequence.mtp_position_;
   return copy;

@@ -1,6 +1,10 @@
 // Runs sequences through a model. A step takes rows of any number of sequences; prompt and answer
 // differ only in how many. Whatever the split into steps, the company and the threads, a sequence's
 // logits and state are the same bits.
+//
+// A sequence's state is pages and one slot in frames (runtime/frame_pool.h) that others may share: a
+// step reads the slot at one place and writes it at another when somebody else holds it, and a page
+// that is not full is copied before it is written. So a fork and a snapshot copy no state.
 // Threads: one owner calls everything.
 #pragma once
 
@@ -13,7 +17,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "model/forward.h"
-#include "runtime/state_pool.h"
+#include "runtime/frame_pool.h"
 
 namespace lode::runtime {
 
@@ -24,12 +28,13 @@ struct EngineOptions {
   int64_t context_tokens = 4096;  // room for so many tokens, shared by all sequences
   int64_t sequences_max = 1;
   int64_t sequence_tokens_max = 0;  // of one sequence; 0: as long as there is room
+  uint64_t cache_bytes = 0;         // of frames beyond these, for states and pages that are kept
   int64_t rows_max = 256;         // rows of one step
 };
 
 class Engine;
 
-// One sequence's state. Life: must not outlive its engine; gives its memory back when it goes.
+// One sequence's state. Life: must not outlive its engine; gives its frames back when it goes.
 class Sequence {
  public:
   ~Sequence();
@@ -37,6 +42,11 @@ class Sequence {
   Sequence& operator=(Sequence&& other) noexcept;
 
   int64_t tokens() const { return position_; }
+  // Its pages, each leased by it; entries may be exchanged for pages of equal content.
+  std::span<PageId> pages() { return pages_; }
+  std::span<const PageId> pages() const { return pages_; }
+  // Its state after tokens(), leased by it; kNoFrame before the first step, or without such state.
+  SlotId slot() const { return slot_; }
 
  private:
   friend class Engine;
@@ -44,11 +54,12 @@ class Sequence {
   void Release();
 
   Engine* engine_ = nullptr;
+  OwnerId owner_ = 0;
   int64_t position_ = 0;
   int64_t mtp_position_ = 0;
-  std::vector<std::byte*> pages_;
-  std::vector<std::byte*> mtp_pages_;
-  std::byte* slot_ = nullptr;
+  std::vector<PageId> pages_;
+  SlotId slot_ = kNoFrame;
+  SlotId next_slot_ = kNoFrame;  // taken for the step to come, where slot_ is shared
 };
 
 // Rows of one sequence in a step.
@@ -66,12 +77,19 @@ class Engine {
   // What the constructor and its sequences take at most, to the byte.
   static uint64_t Bytes(const model::ModelSpec& spec, const EngineOptions& options);
 
-  // Errors: kNoSpace when all sequences are in use.
+  // Errors: kNoSpace when sequences_max of them are there.
   Result<Sequence> NewSequence();
+
+  // A sequence whose frames are of `owner`, without a limit on how many.
+  Sequence NewSequence(OwnerId owner);
+  // The same, going on after `tokens` tokens whose pages and slot the caller has leased: the leases
+  // are the sequence's from now on.
+  Sequence NewSequence(OwnerId owner, int64_t tokens, std::vector<PageId> pages, SlotId slot);
 
   // One step. Logits of the wanted rows, in order of items and rows, go to `logits` [n, V].
   // Errors, before anything is computed: kBadInput for a token id outside the vocabulary; kNoSpace
-  // when the context is full. The number of rows must not exceed rows_max.
+  // when the context is full; frames taken until then stay with their sequences. The number of rows
+  // must not exceed rows_max.
   Result<void> Step(std::span<const StepItem> items, float* logits);
 
   // A whole prompt in steps of `chunk` rows (0: rows_max). With `all`, `logits` gets every row [T,
@@ -103,18 +121,40 @@ class Engine {
   ThreadPool& pool() { return pool_; }
   // Copies of a sequence's state: position, slot, and the pages' used rows. For tests and digests.
   std::vector<std::byte> StateBytes(const Sequence& sequence) const;
-  // A second sequence with the same state; costs a copy.
+  // A second sequence with the same state: shares all frames, copies nothing.
+  // Errors: kNoSpace when sequences_max of them are there.
   Result<Sequence> Fork(const Sequence& sequence);
+
+  // Takes the frames that the next `tokens` rows of this sequence will write. Errors: kNoSpace.
+  Result<void> Reserve(Sequence* sequence, int64_t tokens);
+  // How many that would be at most.
+  int64_t PagesToReserve(const Sequence& sequence, int64_t tokens) const;
+  // A slot for the step to come, as Reserve would take it later; false when there is no room.
+  bool TakeNextSlot(Sequence* sequence);
+
+  FramePool& frames() { return *frames_; }
+  bool has_pages() const { return page_bytes_ > 0; }
+  bool has_slots() const { return slot_bytes_ > 0; }
 
  private:
   friend class Sequence;
-  Result<void> Grow(Sequence* sequence, int64_t tokens, bool mtp);
+  static FramePoolOptions FrameOptions(const model::ModelSpec& spec, const EngineOptions& options);
+  Result<void> Grow(Sequence* sequence, int64_t tokens);
+  bool OwnTail(Sequence* sequence, int64_t position);
+  bool Shared(const FrameArena& arena, uint32_t frame) const;
+  std::byte* Page(PageId page) { return frames_->pages().data(page); }
+  std::byte* Slot(SlotId slot) { return frames_->slots().data(slot); }
+  std::byte** Pointers(const Sequence& sequence, uint64_t offset);
   Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
-  int64_t sequence_tokens_max_;
+  int64_t sequence_tokens_max_, sequences_max_;
+  int64_t sequences_ = 0;  // that are there and count
   ThreadPool pool_;
   model::Runner runner_;
-  StatePool states_;
+  uint64_t page_bytes_, slot_bytes_;
+  std::unique_ptr<FramePool> frames_;
+  OwnerId owner_ = 0;  // of sequences that nobody else owns
+  std::vector<std::byte*> pointers_;  // of the pages of a step's sequences
 };
 
 }  // namespace lode::runtime
