@@ -149,8 +149,7 @@ int64_t RunCache(const std::vector<HashedRequest>& requests, PointCache cache,
   return computed;
 }
 
-// --- The models
-// --------------------------------------------------------------------------------------
+// --- The models ---
 
 // llama.cpp: each slot holds one sequence, with states 516 and 4 tokens before the prompt's end and
 // every 8,192, at most 32; a slot that is given to another prompt is copied to a cache in memory,

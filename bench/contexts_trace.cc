@@ -342,8 +342,7 @@ Trace MixedTrace(uint64_t seed) {
   return Sorted("mixed tenants", w.requests);
 }
 
-// --- Recorded traces
-// ---------------------------------------------------------------------------------
+// --- Recorded traces ---
 
 namespace {
 

@@ -53,8 +53,7 @@ PrefixTree::~PrefixTree() {
   }
 }
 
-// --- Tenants and roots
-// -------------------------------------------------------------------------------
+// --- Tenants and roots ---
 
 Result<TenantId> PrefixTree::AddTenant(const TenantOptions& options) {
   TreeState& s = *state_;
@@ -132,8 +131,7 @@ void PrefixTree::DropRoot(RootId root) {
   s.DropSubtree(s.roots[root].node);
 }
 
-// --- A request's life
-// --------------------------------------------------------------------------------
+// --- A request's life ---
 
 LiveId PrefixTree::Announce(RootId root, std::span<const Token> prompt,
                             const AnnounceOptions& options) {
@@ -359,8 +357,7 @@ std::vector<Token> PrefixTree::Tokens(LiveId id) const {
   return live.use_cache ? state_->TokensOf(live.leaf, live.total) : live.uncached;
 }
 
-// --- Keeping
-// -----------------------------------------------------------------------------------------
+// --- Keeping ---
 
 Result<PrefixTree::Pinned> PrefixTree::Pin(RootId root, std::span<const Token> prompt,
                                            int64_t offset) {
@@ -423,8 +420,18 @@ std::optional<PrefixTree::Saved> PrefixTree::LeaseAt(RootId root, std::span<cons
   return saved;
 }
 
-// --- Room
-// --------------------------------------------------------------------------------------------
+std::vector<PageId> PrefixTree::LeasePages(LiveId id) {
+  TreeState& s = *state_;
+  const Live& live = s.live(id);
+  if (!live.use_cache) return {};
+  NodeId node = live.leaf;
+  while (!s.at(node).resident) node = s.at(node).parent;
+  std::vector<PageId> pages = s.PagesOf(node, s.at(node).end);
+  for (const PageId page : pages) s.pool->pages().Lease(page);
+  return pages;
+}
+
+// --- Room ---
 
 Result<void> PrefixTree::MakeRoom(RootId root, int64_t pages, int64_t slots) {
   TreeState& s = *state_;

@@ -281,7 +281,8 @@ class PrefixTree {
 
   // The prompt's ids enter the tree as planned nodes. Never fails; an empty prompt is our bug.
   LiveId Announce(RootId root, std::span<const Token> prompt, const AnnounceOptions& options);
-  // For a queued one, whenever somebody asks; changes nothing.
+  // For a queued one, whenever somebody asks; changes nothing. Ask again after each Admit and Finish,
+  // and when the leader has passed the place: only who runs already can lead.
   Advice Advise(LiveId live) const;
   // It runs from now on. Counts the hit, leases path, pages and slot. The slot's lease is the
   // caller's to give back when the first step has read it.
@@ -353,6 +354,11 @@ class PrefixTree {
   uint64_t used_bytes(TenantId tenant) const;
   uint64_t share_bytes(TenantId tenant) const;
 
+  // For a queued request whose deeper state is being read from a lower tier: pages that are in memory
+  // already, [0, match.resident) of it, leased for the caller. With those it reads they make the table
+  // for AddSnapshot, which may be called before Admit; then the leases go back. (Where resident ends
+  // inside a page, that page must be read too, into a frame of the caller's.)
+  std::vector<PageId> LeasePages(LiveId live);
   // A lower tier lost a record, or found it bad.
   void ForgetDisk(uint64_t handle, bool corrupt);
 

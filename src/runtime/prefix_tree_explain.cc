@@ -152,8 +152,7 @@ Match PrefixTree::Lookup(RootId root, std::span<const Token> prompt, bool last_l
   return s.MatchPath(root, path, next, static_cast<int64_t>(prompt.size()), last_logits);
 }
 
-// --- Explain
-// -----------------------------------------------------------------------------------------
+// --- Explain ---
 
 namespace {
 

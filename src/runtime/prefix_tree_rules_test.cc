@@ -133,6 +133,23 @@ TEST(Rules, R7LeasedAndPinnedPointsStayAndQuotasAreRefusedWhenAskedFor) {
   EXPECT_TRUE(world.tree->Pin(root, Text(1, 1280), 500).ok()) << "the one at 128 fits";
 }
 
+TEST(Rules, R7WhatIsBeingReadOrSavedIsNoVictim) {
+  World world(20 * kSlot);
+  world.Run(Text(1, 640), {{640, PointRole::kTurn}});
+  world.Run(Text(2, 1280), {{1280, PointRole::kHint}});
+  const auto saved = world.tree->LeaseAt(world.root, Text(1, 640));
+  ASSERT_TRUE(saved.has_value());
+  EXPECT_EQ(saved->pages.size(), 5u);
+  EXPECT_FALSE(world.tree->LeaseAt(world.root, Text(1, 639)).has_value());
+  EXPECT_FALSE(world.tree->MakeRoom(world.root, 0, 20).ok());
+  EXPECT_EQ(Resume(world, Text(1, 640)), 640);
+  EXPECT_EQ(Resume(world, Text(2, 1280)), 0) << "the dearer one had to go instead";
+  for (const PageId page : saved->pages) world.pool->pages().Unlease(page);
+  world.pool->slots().Unlease(saved->slot);
+  EXPECT_TRUE(world.tree->MakeRoom(world.root, 0, 20).ok());
+  world.tree->Check();
+}
+
 struct Disk : DemotionHook {
   uint64_t Demote(const Demotion& demotion) override {
     records.push_back({demotion.offset, demotion.point_class});
@@ -181,6 +198,24 @@ TEST(Rules, R8WarmPointsThatAreDearGoToDiskAndComeBack) {
   world.tree->ForgetDisk(1, true);
   world.tree->Check();
   EXPECT_EQ(world.tree->Lookup(world.root, Text(1, 1000)).reason, Reason::kCorruptRecord);
+}
+
+TEST(Rules, R8PagesThatAreStillHereNeedNotBeReadAgain) {
+  World world(20 * kSlot);
+  world.Run(Text(1, 1000), {{600, PointRole::kHint}});
+  FakeSequence s = world.engine->Announce(world.root, Text(1, 1000));
+  std::vector<PageId> table = world.tree->LeasePages(s.live);
+  ASSERT_EQ(table.size(), 5u);
+  ASSERT_TRUE(world.tree->MakeRoom(world.root, 0, 19).ok());  // meanwhile the state went
+  EXPECT_EQ(world.tree->Advise(s.live).match.resident, 0);
+  const OwnerId owner = world.tree->owner(world.root);
+  world.pool->pages().Unlease(table.back());  // it was not full: that page is read
+  table.pop_back();
+  while (table.size() < 8) table.push_back(world.pool->pages().Take(owner));
+  const SlotId slot = world.pool->slots().Take(owner);
+  world.tree->AddSnapshot(s.live, 900, slot, PointRole::kNextUser, table);
+  world.tree->Check();
+  EXPECT_EQ(world.tree->Advise(s.live).match.resume, 900);
 }
 
 TEST(Rules, R9NobodyIsFlushedBelowTheShare) {
@@ -263,6 +298,31 @@ TEST(Taps, ACancelledLeaderSetsItsFollowersFree) {
   const Advice advice = world.tree->Advise(follower.live);
   EXPECT_EQ(advice.leader, kNone);
   EXPECT_EQ(advice.match.resume, 1000) << "what the leader had done is there";
+}
+
+TEST(Taps, NobodyWaitsForALeaderThatIsPastThePlace) {
+  World world;
+  FakeSequence leader = world.engine->Announce(world.root, Text(1, 3000) + Text(2, 100));
+  ASSERT_TRUE(world.engine->Admit(&leader));
+  ASSERT_TRUE(world.engine->RunTo(&leader, 3000));
+  FakeSequence late = world.engine->Announce(world.root, Text(1, 3000) + Text(3, 10));
+  EXPECT_EQ(world.tree->Advise(late.live).leader, kNone);
+  EXPECT_EQ(world.tree->Advise(late.live).match.resume, 0) << "no state was left there";
+}
+
+TEST(Taps, ASparePointNearbyDoesNotStandForAParting) {
+  TreeOptions options = World::Quiet();
+  options.spare_tokens = 512;
+  World world(200 * kSlot, options);
+  FakeSequence leader = world.engine->Announce(world.root, Text(1, 540) + Text(2, 100));
+  FakeSequence follower = world.engine->Announce(world.root, Text(1, 540) + Text(3, 100));
+  ASSERT_TRUE(world.engine->Admit(&leader));
+  ASSERT_TRUE(world.engine->RunTo(&leader, 512));
+  EXPECT_EQ(world.tree->counts().points, 1);
+  EXPECT_EQ(world.tree->NextTap(leader.live, 512)->offset, 540);
+  EXPECT_EQ(world.tree->Advise(follower.live).leader, kNone) << "for 28 tokens nobody waits";
+  ASSERT_TRUE(world.engine->RunTo(&leader, 600));
+  EXPECT_EQ(world.tree->Advise(follower.live).match.resume, 540);
 }
 
 TEST(Taps, IdenticalPromptsShareAllButTheLastToken) {

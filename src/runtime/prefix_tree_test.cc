@@ -156,6 +156,9 @@ TEST(PrefixTree, WithoutRecurrentLayersAnyOffsetIsAPlaceToResume) {
   world.Run(Text(1, 1000), {}, Text(2, 100), FinishReason::kStop, true);
   EXPECT_EQ(world.Run(Text(1, 777) + Text(3, 100), {}, {}, FinishReason::kStop, true).resume, 777);
   EXPECT_EQ(world.Run(Text(1, 1000)).resume, 999);
+  const int64_t points = world.tree->counts().points;
+  world.Run(Text(1, 1000) + Text(2, 100) + Text(4, 50), {}, {}, FinishReason::kStop, true);
+  EXPECT_EQ(world.tree->counts().points, points) << "the deeper one keeps all that the other kept";
   EXPECT_FALSE(world.tree->NextTap(world.engine->Announce(world.root, Text(1, 800)).live, 0));
 }
 
