@@ -410,6 +410,25 @@ TEST_F(ContextDamageTest, ASealedFileWithForgedChecksumsIsNotBelieved) {
   EXPECT_EQ(Probe(tagged), Probe(whole) - 4);
 }
 
+TEST_F(ContextDamageTest, AParentOfOtherRulesIsNotReadFrom) {
+  ASSERT_TRUE(Open().Save("a", old_.image, plain_).ok());
+  const Bytes whole = Reference(new_.image, delta_);
+  const auto open = [&](const Bytes& bytes) {
+    WriteBytes(Path("a.lctx"), bytes);
+    return std::move(Open().OpenContext("a")).value();
+  };
+  EXPECT_NE(open(whole)->parent(), nullptr);
+  const auto no_record = [](ContextRecord*, Bytes*) {};
+  const auto layout = open(Forge(
+      whole, [](auto* s) { s->layout[0] ^= std::byte{1}; }, no_record));
+  EXPECT_EQ(layout->parent(), nullptr);
+  EXPECT_FALSE(layout->HasPage(0));
+  EXPECT_EQ(layout->DeepestSound(), 0);
+  const auto digest = open(Forge(
+      whole, [](auto* s) { s->parent[25] ^= std::byte{1}; }, no_record));
+  EXPECT_EQ(digest->parent(), nullptr);
+}
+
 TEST_F(ContextDamageTest, LyingLengthsWithRightChecksumsAreRefused) {
   const Bytes whole = Reference(new_.image, plain_);
   const auto no_record = [](ContextRecord*, Bytes*) {};

@@ -298,6 +298,23 @@ TEST_F(ContextTest, ACancelledSaveGoesOnWhereItStopped) {
   EXPECT_EQ(Open().Save("a", old.image, options)->kept_bytes, 0u);
 }
 
+TEST_F(ContextTest, APartOfAnotherContextOfTheSameShapeIsNotTakenOver) {
+  ContextSaveOptions stop;
+  int calls = 0;
+  stop.progress = [&](uint64_t, uint64_t) { return ++calls < 9; };
+  const TestContext one(SomeTokens(60), {30, 60});
+  for (const bool same_tokens : {false, true}) {
+    calls = 0;
+    ASSERT_FALSE(Open().Save("a", one.image, stop).ok());
+    TestContext other(same_tokens ? one.tokens : SomeTokens(60, 2), {30, 60});
+    other.pages[1][5] ^= std::byte{1};  // as by other arithmetic
+    const auto report = Open().Save("a", other.image);
+    ASSERT_TRUE(report.ok());
+    EXPECT_EQ(report->kept_bytes > 640, same_tokens);  // what stands before the difference
+    other.ExpectWhole(**Open().OpenContext("a"));
+  }
+}
+
 TEST_F(ContextTest, SweepingRemovesOldPartsAndNothingElse) {
   const TestContext context(SomeTokens(60), {60});
   ASSERT_TRUE(Open().Save("a", context.image).ok());
