@@ -213,13 +213,17 @@ std::vector<Tap> PrefixTree::Plan(LiveId live, int64_t position) const {
 
 bool PrefixTree::RoomForPoint(LiveId id, int64_t offset, PointRole role) {
   TreeState& s = *state_;
-  const Live& live = s.live(id);
+  Live& live = s.live(id);
   if (!live.use_cache) return false;
   if (s.counts.points >= s.options.points_max) return false;
   const int64_t left = std::max<int64_t>(0, live.prompt - offset);
   const bool spare = role == PointRole::kSpare;
   if (s.pool->CanTake(spare ? left / kTokensPerPage + 2 : 0, 1)) return true;
   if (spare) return false;
+  if (role == PointRole::kRolling) {  // it goes when the prefill ends: nothing else has to make way
+    s.DropRolling(live);
+    return s.pool->CanTake(0, 1);
+  }
   // What it would score: its pages are those since the point above.
   int64_t above = 0;
   NodeId node = live.leaf;

@@ -380,6 +380,21 @@ TEST(Taps, LadderRollingAndSparePointsHaveTheirPlaces) {
   EXPECT_EQ(world.tree->counts().points, 3) << "the rolling one goes with the prefill";
 }
 
+TEST(Taps, ARollingPointMovesOnWithoutPushingOthersOut) {
+  TreeOptions options = World::Quiet();
+  options.rolling_tokens = 500;
+  World world(4 * kSlot + 31 * kPage, options);
+  world.Run(Text(2, 256), {{256, PointRole::kTurn}});
+  FakeSequence s = world.engine->Announce(world.root, Text(1, 3000));
+  ASSERT_TRUE(world.engine->Admit(&s));
+  ASSERT_TRUE(world.engine->RunTo(&s, 2900));
+  EXPECT_EQ(world.tree->counts().points, 2);
+  EXPECT_EQ(Resume(world, Text(2, 256)), 256) << "it was worth less than the rolling one";
+  world.engine->Finish(&s, FinishReason::kCancelled);
+  EXPECT_EQ(Resume(world, Text(1, 3000)), 2500);
+  world.tree->Check();
+}
+
 TEST(Taps, SparePointsUseFreeRoomAndGoFirst) {
   TreeOptions options = World::Quiet();
   options.spare_tokens = 512;
