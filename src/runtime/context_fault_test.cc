@@ -144,6 +144,26 @@ TEST_F(ContextFaultTest, AnInterruptedOrShortWriteGoesOn) {
   }
 }
 
+TEST_F(ContextFaultTest, NothingOfALongerPartIsLeftInTheFile) {
+  ContextSaveOptions options = plain_;
+  options.zstd_level = 1;
+  const TestContext noisy(new_.tokens, {10, 18, 30, 45});
+  FaultyDisk disk;
+  disk.keeps_log = true;
+  ASSERT_TRUE(Open(&disk).Save("a", noisy.image, options).ok());
+  const Bytes reference = Reference(new_.image, options);
+  Clear();
+  disk.calls = 0;
+  disk.fault = FaultyDisk::Fault::kOnce;
+  disk.at = static_cast<int>(disk.log.find('R')) + 1;  // all is written, but the name
+  ASSERT_FALSE(Open(&disk).Save("a", noisy.image, options).ok());
+  ASSERT_GT(std::filesystem::file_size(Path(".a.part")), reference.size());
+  const auto report = Open().Save("a", new_.image, options);
+  ASSERT_TRUE(report.ok());
+  EXPECT_GT(report->kept_bytes, 0u);
+  EXPECT_EQ(ReadBytes(Path("a.lctx")), reference);
+}
+
 TEST_F(ContextFaultTest, TheDataIsOnTheDiskBeforeTheFooterAndAllOfItBeforeTheName) {
   disk_.keeps_log = true;
   ASSERT_TRUE(Open().Save("a", old_.image, plain_).ok());

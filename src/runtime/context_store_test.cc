@@ -45,6 +45,21 @@ TEST_F(ContextTest, ADeltaHoldsOnlyWhatItsParentDoesNot) {
   EXPECT_EQ(file->Page(3)->data(), file->parent()->Page(3)->data());
 }
 
+TEST_F(ContextTest, ADeltaIsRightWhereverItParts) {
+  const std::vector<int32_t> tokens = SomeTokens(40);
+  const TestContext parent(tokens, {16, 23, 24, 25, 40});
+  ASSERT_TRUE(Open().Save("parent", parent.image).ok());
+  for (int64_t same = 14; same <= 40; ++same) {
+    std::vector<int64_t> offsets = {16, same};
+    if (same <= 16) offsets = {same};
+    const TestContext child(Diverge(tokens, same, 48), offsets);
+    ASSERT_TRUE(Open().Save("child", child.image, DeltaOf("parent")).ok());
+    const auto file = std::move(Open().OpenContext("child")).value();
+    child.ExpectWhole(*file);
+    for (const int64_t point : file->Points()) EXPECT_LE(point, same);
+  }
+}
+
 TEST_F(ContextTest, ADeltaThatCutsAPageOfItsParentReadsTheParentsPage) {
   const std::vector<int32_t> tokens = SomeTokens(100);
   const TestContext parent(tokens, {40, 100});
