@@ -75,6 +75,7 @@ size_t NgramDrafter::Find(std::span<const int32_t> history, int64_t length) {
 }
 
 void NgramDrafter::Read(std::span<const int32_t> history) {
+  read_ = std::min(read_, history.size());
   // Of a long prompt only what the index can hold.
   const size_t room = static_cast<size_t>(options_.tokens_max);
   if (history.size() > room) read_ = std::max(read_, history.size() - room);
@@ -85,7 +86,6 @@ void NgramDrafter::Read(std::span<const int32_t> history) {
 }
 
 int64_t NgramDrafter::Propose(std::span<const int32_t> history, std::span<int32_t> drafts) {
-  read_ = std::min(read_, history.size());
   Read(history);  // all but the n-grams that end the text: they would find themselves
   matched_ = 0;
   for (int64_t length = options_.longest; length >= options_.shortest; --length) {

@@ -286,6 +286,29 @@ TEST(NgramDrafter, ATextThatWasCutOrExchangedProposesOnlyWhatStandsThere) {
   }
 }
 
+TEST(NgramDrafter, WhatIsLeftOfALongTextThatWasCutDoesNotCrowdOutTheNew) {
+  std::mt19937 random(7);
+  const auto text_of = [&](size_t length, uint32_t symbols) {
+    std::vector<int32_t> text(length);
+    for (int32_t& token : text) token = static_cast<int32_t>(random() % symbols);
+    return text;
+  };
+  NgramDrafter drafter({.tokens_max = 256});
+  std::vector<int32_t> drafts(3);
+  for (size_t length = 256; length <= 10240; length += 256)
+    drafter.Read(text_of(length, 100000));
+  const auto all = text_of(256, 12);
+  int missed = 0, found = 0;
+  for (size_t length = 1; length <= all.size(); ++length) {
+    const std::vector<int32_t> text(all.begin(), all.begin() + static_cast<int64_t>(length));
+    const bool any = drafter.Propose(text, drafts) > 0;
+    found += any;
+    missed += !any && !LookUp(text, 2, 4, 3).empty();
+  }
+  EXPECT_GT(found, 100);
+  EXPECT_LT(missed, 5);
+}
+
 TEST(NgramDrafter, OfALongTextTheNewestPartIsRemembered) {
   NgramDrafter drafter({.tokens_max = 1000});
   std::vector<int32_t> text(50000);

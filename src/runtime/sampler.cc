@@ -75,6 +75,7 @@ bool UsesHistory(const SamplingOptions& options) { return UsesPenalties(options)
 
 Sampler::Sampler(int64_t vocabulary)
     : vocabulary_(vocabulary),
+      noise_words_(ChooseNoiseWords()),
       blocks_((vocabulary + kSamplerBlock - 1) / kSamplerBlock),
       edited_(static_cast<size_t>(vocabulary)),
       maxima_(static_cast<size_t>(blocks_)),
@@ -172,9 +173,12 @@ int32_t Sampler::First(const float* values, float value) const {
   return static_cast<int32_t>(token);
 }
 
-// Tokens of value `at_least` or more (and more than minus infinity): their ids and values.
-int64_t Sampler::Gather(const float* values, float at_least) {
-  at_least = std::max(at_least, -std::numeric_limits<float>::max());
+// At least the tokens of value `at_least` or more (none of which is minus infinity, unless all are
+// taken): a list when they are few.
+Sampler::Pool Sampler::Candidates(const float* values, float at_least) {
+  const Pool everything = {values, nullptr, vocabulary_};
+  if (!(at_least > -kInfinity)) return everything;
+  if (CountAtLeast(values, vocabulary_, at_least) > vocabulary_ / 8) return everything;
   size_t found = 0;
   for (int64_t block = 0; block < blocks_; ++block) {
     if (maxima_[static_cast<size_t>(block)] < at_least) continue;
@@ -185,137 +189,141 @@ int64_t Sampler::Gather(const float* values, float at_least) {
       found += values[token] >= at_least;
     }
   }
-  return static_cast<int64_t>(found);
+  return {value_.data(), id_.data(), static_cast<int64_t>(found)};
 }
 
 // At least the k largest, with all that equal the least of them. The k-th largest block maximum is
 // such a bound, for k blocks reach it.
-int64_t Sampler::GatherTop(const float* values, int64_t k) {
-  float bound = -kInfinity;
-  if (k <= blocks_ / 2) {
-    std::copy(maxima_.begin(), maxima_.end(), ranked_.begin());
-    std::nth_element(ranked_.begin(), ranked_.begin() + (k - 1), ranked_.end(), std::greater<>());
-    bound = ranked_[static_cast<size_t>(k - 1)];
-  }
-  const int64_t found = Gather(values, bound);
-  DescendingKeys(value_.data(), found, key_.data());
-  return found;
+Sampler::Pool Sampler::CandidatesForTop(const float* values, int64_t k) {
+  if (k > blocks_ / 2) return Candidates(values, -kInfinity);
+  std::copy(maxima_.begin(), maxima_.end(), ranked_.begin());
+  std::nth_element(ranked_.begin(), ranked_.begin() + (k - 1), ranked_.end(), std::greater<>());
+  return Candidates(values, ranked_[static_cast<size_t>(k - 1)]);
 }
 
-// Where the candidates' weights reach `threshold`, in the order of key_, then of ids. Each round
-// puts those in question into buckets by the 11 highest bits in which their keys can differ, and
-// goes on with the bucket that reaches it: at most three rounds, so linear in the candidates,
-// whatever they are.
-Sampler::Cut Sampler::Select(int64_t candidates, int64_t threshold) {
-  auto active = static_cast<size_t>(candidates);
-  std::iota(active_.begin(), active_.begin() + candidates, 0);
+// Where the pool's weights (weight_, or 1 each) reach `threshold`, in the order of key_, then of
+// ids. Each round puts those in question into buckets by the 11 highest bits in which their keys
+// can differ, and goes on with the bucket that reaches it: at most three rounds, so linear in the
+// pool, whatever stands in it.
+Sampler::Cut Sampler::Select(const Pool& pool, bool weighted, int64_t threshold) {
+  const auto weight = [&](size_t i) { return weighted ? weight_[i] : 1; };
   int64_t rest = std::max<int64_t>(threshold, 1);
   uint32_t least = 0, most = 0;
-  KeyRange(key_.data(), candidates, &least, &most);
+  KeyRange(key_.data(), pool.count, &least, &most);
+  auto active = static_cast<size_t>(pool.count);
+  bool listed = false;  // in active_
   while (least != most) {
     const int shift = std::max(0, static_cast<int>(std::bit_width(least ^ most)) - kDigitBits);
     const uint32_t base = least >> shift;
     const size_t buckets = size_t{(most >> shift) - base} + 1;
     std::fill_n(buckets_.begin(), 2 * buckets, 0);
     // Two counts by turns: an addition need not wait for the one before it.
-    for (size_t a = 0; a < active; ++a) {
-      const auto i = static_cast<size_t>(active_[a]);
-      buckets_[2 * size_t{(key_[i] >> shift) - base} + a % 2] += weight_[i];
-    }
+    const auto count = [&](size_t a, size_t i) {
+      buckets_[2 * size_t{(key_[i] >> shift) - base} + a % 2] += weight(i);
+    };
+    for (size_t a = 0; a < active && !listed; ++a) count(a, a);
+    for (size_t a = 0; a < active && listed; ++a) count(a, static_cast<size_t>(active_[a]));
     uint32_t reached = 0;
     for (; reached < buckets; ++reached) {
-      const int64_t weight = buckets_[2 * size_t{reached}] + buckets_[2 * size_t{reached} + 1];
-      if (weight >= rest) break;
-      rest -= weight;
+      const int64_t both = buckets_[2 * size_t{reached}] + buckets_[2 * size_t{reached} + 1];
+      if (both >= rest) break;
+      rest -= both;
     }
     if (reached == buckets) return {0, -1, false};
-    size_t kept = 0;
-    for (size_t a = 0; a < active; ++a) {
-      const int32_t i = active_[a];
-      active_[kept] = i;
-      kept += (key_[static_cast<size_t>(i)] >> shift) == base + reached;
+    const uint32_t digit = base + reached;
+    if (!listed) {
+      const int64_t found =
+          FindDigit(key_.data(), pool.count, shift, digit, active_.data());
+      active = static_cast<size_t>(found);
+      listed = true;
+    } else {
+      const auto wrong = [&](int32_t i) { return key_[static_cast<size_t>(i)] >> shift != digit; };
+      const auto end = active_.begin() + static_cast<int64_t>(active);
+      active = static_cast<size_t>(std::remove_if(active_.begin(), end, wrong) - active_.begin());
     }
-    active = kept;
-    least = (base + reached) << shift;
+    least = digit << shift;
     most = least | ((1u << shift) - 1);
   }
   Cut cut = {least, -1, false};
   for (size_t a = 0; a < active && rest > 0; ++a) {
-    const auto i = static_cast<size_t>(active_[a]);
-    rest -= weight_[i];
-    cut.last = id_[i];
+    const auto i = listed ? static_cast<size_t>(active_[a]) : a;
+    rest -= weight(i);
+    cut.last = pool.ids != nullptr ? pool.ids[i] : static_cast<int32_t>(i);
   }
   cut.reached = rest <= 0;
   return cut;
 }
 
 void Sampler::TopK(int64_t k) {
-  const int64_t found = GatherTop(values_, k);
-  auto kept = static_cast<size_t>(found);
-  if (found >= k) {  // when there are just k, others may still be below the bound
-    std::fill_n(weight_.begin(), found, 1);
-    const Cut cut = Select(found, k);
-    cut_ = ValueOfKey(cut.key);
-    last_ = cut.last;
-    kept = 0;
-    for (size_t i = 0; i < static_cast<size_t>(found); ++i) {
-      id_[kept] = id_[i];
-      value_[kept] = value_[i];
-      kept += Kept(value_[i], id_[i]);
-    }
+  const Pool pool = CandidatesForTop(values_, k);
+  DescendingKeys(pool.values, pool.count, key_.data());
+  const Cut cut = Select(pool, false, k);
+  if (!cut.reached) return;  // fewer than k
+  if (pool.ids == nullptr) {
+    Keep(pool, cut);
+    return;
+  }
+  cut_ = ValueOfKey(cut.key);
+  last_ = cut.last;
+  size_t kept = 0;
+  for (size_t i = 0; i < static_cast<size_t>(pool.count); ++i) {
+    id_[kept] = id_[i];
+    value_[kept] = value_[i];
+    kept += Kept(value_[i], id_[i]);
   }
   pool_ = {value_.data(), id_.data(), static_cast<int64_t>(kept)};
 }
 
 void Sampler::Typical(double share, double temperature) {
   const double inverse = 1.0 / temperature;
-  const double mean = MeanDistance(pool_.values, pool_.count, top_, inverse);
-  if (pool_.ids == nullptr) {
-    const int64_t found = Gather(values_, -kInfinity);
-    pool_ = {value_.data(), id_.data(), found};
-  }
-  Weights(pool_.values, pool_.count, top_, inverse, weight_.data());
-  TypicalKeys(pool_.values, pool_.count, top_, inverse, mean, key_.data());
   int64_t total = 0;
-  for (size_t i = 0; i < static_cast<size_t>(pool_.count); ++i) total += weight_[i];
-  Keep(Select(pool_.count, Threshold(share, total)));
+  const double mean =
+      MeanDistance(pool_.values, pool_.count, top_, inverse, &total, weight_.data());
+  TypicalKeys(pool_.values, pool_.count, top_, inverse, mean, key_.data());
+  Keep(pool_, Select(pool_, true, Threshold(share, total)));
 }
 
-// Only the pool's tokens up to `cut` keep their values.
-void Sampler::Keep(const Cut& cut) {
-  std::fill(edited_.begin(), edited_.end(), -kInfinity);
-  for (size_t i = 0; i < static_cast<size_t>(pool_.count); ++i) {
-    // No branches in such loops: nobody can foresee them.
-    const int kept = int{key_[i] < cut.key} | (int{key_[i] == cut.key} & int{id_[i] <= cut.last});
-    edited_[static_cast<size_t>(id_[i])] = kept != 0 ? value_[i] : -kInfinity;
+// Only the pool's tokens up to `cut` keep their values, and make up the pool from now on.
+void Sampler::Keep(const Pool& pool, const Cut& cut) {
+  if (pool.ids == nullptr) {
+    CopyUpTo(pool.values, key_.data(), pool.count, cut.key, cut.last, edited_.data());
+    pool_ = {edited_.data(), nullptr, vocabulary_};
+  } else {
+    std::fill(edited_.begin(), edited_.end(), -kInfinity);
+    size_t kept = 0;
+    for (size_t i = 0; i < static_cast<size_t>(pool.count); ++i) {
+      if (key_[i] > cut.key || (key_[i] == cut.key && id_[i] > cut.last)) continue;
+      edited_[static_cast<size_t>(id_[i])] = value_[i];
+      id_[kept] = id_[i];
+      value_[kept++] = value_[i];
+    }
+    pool_ = {value_.data(), id_.data(), static_cast<int64_t>(kept)};
   }
   values_ = edited_.data();
   FindMaxima(values_);
   cut_ = -kInfinity;
   last_ = kEveryId;
-  pool_ = {values_, nullptr, vocabulary_};
 }
 
 void Sampler::TopP(double share, double temperature) {
   const double inverse = 1.0 / temperature;
   const int64_t total = WeightSum(pool_.values, pool_.count, top_, inverse);
-  const int64_t threshold = Threshold(share, total);
-  const auto select = [&](int64_t candidates) {
-    Weights(value_.data(), candidates, top_, inverse, weight_.data());
-    DescendingKeys(value_.data(), candidates, key_.data());
-    return Select(candidates, threshold);
+  const auto select = [&](const Pool& pool) {
+    Weights(pool.values, pool.count, top_, inverse, weight_.data());
+    DescendingKeys(pool.values, pool.count, key_.data());
+    return Select(pool, true, Threshold(share, total));
   };
   Cut cut = {0, 0, false};
   if (pool_.ids != nullptr) {
-    cut = select(pool_.count);
+    cut = select(pool_);
   } else {
     // All tokens lighter than (1 - share) total / count weigh less than 1 - share together, so the
     // share is reached without them. The margins are for rounding; Select would notice.
     const double lightest = (1.0 - share) * static_cast<double>(total) / double(vocabulary_);
     const double distance = std::log(lightest) - kWeightBits * std::log(2.0) - 1e-3;
-    if (lightest > 4096.0)
-      cut = select(Gather(values_, static_cast<float>(top_ + distance * temperature)));
-    if (!cut.reached) cut = select(Gather(values_, -kInfinity));
+    const double bound = lightest > 4096.0 ? double{top_} + distance * temperature : -kInfinity;
+    cut = select(Candidates(values_, static_cast<float>(bound)));
+    if (!cut.reached) cut = select(pool_);
   }
   cut_ = ValueOfKey(cut.key);
   last_ = cut.last;
@@ -352,7 +360,7 @@ int32_t Sampler::Draw(const SamplingOptions& options, double temperature, uint64
   // Past it, scores are too coarse for the bound of NoiseCandidates.
   const bool bounded = std::abs(scaled_top) < 0x1p40;
   const auto inverse = static_cast<float>(1.0 / temperature);
-  uint32_t flags[kSamplerBlock];
+  uint32_t flags[kSamplerBlock], words[kSamplerBlock];
   float tail[kSamplerBlock];
   for (int64_t block = 0; block < blocks_; ++block) {
     const float most = maxima_[static_cast<size_t>(block)];
@@ -367,9 +375,8 @@ int32_t Sampler::Draw(const SamplingOptions& options, double temperature, uint64
         std::fill(std::copy(values, values + count, tail), tail + kSamplerBlock, -kInfinity);
         values = tail;
       }
-      if (!NoiseCandidates(values, static_cast<uint32_t>(begin), key, top_, inverse, threshold,
-                           flags))
-        continue;
+      noise_words_(static_cast<uint32_t>(begin), key, words);
+      if (!NoiseCandidates(values, words, top_, inverse, threshold, flags)) continue;
     } else {
       std::fill(flags, flags + kSamplerBlock, 1);
     }
@@ -394,22 +401,32 @@ void Sampler::Report(std::span<const float> logits, int64_t count, Sampled* samp
   sampled->rank = 1 + CountAhead(logits.data(), vocabulary_, chosen, sampled->token);
   count = std::min(count, vocabulary_);
   if (count == 0) return;
-  const int64_t found = GatherTop(logits.data(), count);
-  for (int32_t i = 0; i < found; ++i) active_[static_cast<size_t>(i)] = i;
-  const auto better = [&](int32_t a, int32_t b) {
-    const auto i = static_cast<size_t>(a), j = static_cast<size_t>(b);
-    return key_[i] != key_[j] ? key_[i] < key_[j] : id_[i] < id_[j];
-  };
-  count = std::min(count, found);
-  std::partial_sort(active_.begin(), active_.begin() + count, active_.begin() + found, better);
-  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-    const auto from = static_cast<size_t>(active_[i]);
-    likeliest_[i] = {id_[from], logprob(value_[from])};
+  const Pool pool = CandidatesForTop(logits.data(), count);
+  DescendingKeys(pool.values, pool.count, key_.data());
+  const Cut cut = Select(pool, false, count);
+  size_t found = 0;
+  for (int32_t i = 0; i < pool.count; ++i) {
+    const int32_t token = pool.ids != nullptr ? pool.ids[i] : i;
+    const uint32_t key = key_[static_cast<size_t>(i)];
+    if (key > cut.key || (key == cut.key && token > cut.last)) continue;
+    const float value = pool.values[i];
+    if (value > -kInfinity) likeliest_[found++] = {token, logprob(value)};
   }
-  sampled->likeliest = {likeliest_.data(), static_cast<size_t>(count)};
+  const auto better = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+  };
+  std::sort(likeliest_.begin(), likeliest_.begin() + static_cast<int64_t>(found), better);
+  sampled->likeliest = {likeliest_.data(), found};
 }
 
 int32_t Sample(std::span<const float> logits, const SamplingOptions& options, uint64_t position) {
+  if (!(options.temperature > 0.0) && options.logit_bias.empty()) {
+    size_t best = 0;  // without the memory of a sampler
+    for (size_t i = 1; i < logits.size(); ++i) {
+      if (logits[i] > logits[best] || std::isnan(logits[best])) best = i;
+    }
+    return logits[best] > -kInfinity ? static_cast<int32_t>(best) : 0;
+  }
   Sampler sampler(static_cast<int64_t>(logits.size()));
   const auto sampled = sampler.Sample(logits, options, position);
   return sampled.ok() ? sampled->token : 0;

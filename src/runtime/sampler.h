@@ -64,6 +64,8 @@ Result<void> ValidateSampling(const SamplingOptions& options, int64_t vocabulary
 // Whether `options` look at the tokens before, so that a caller must hand them over.
 bool UsesHistory(const SamplingOptions& options);
 
+struct NoiseKey;  // sampler_passes.h
+
 struct TokenLogprob {
   int32_t token;
   double logprob;  // natural logarithm
@@ -122,10 +124,10 @@ class Sampler {
   void Typical(double share, double temperature);
   void TopP(double share, double temperature);
   void MinP(double share, double temperature);
-  int64_t Gather(const float* values, float at_least);
-  int64_t GatherTop(const float* values, int64_t k);
-  void Keep(const Cut& cut);
-  Cut Select(int64_t candidates, int64_t threshold);
+  Pool Candidates(const float* values, float at_least);
+  Pool CandidatesForTop(const float* values, int64_t k);
+  void Keep(const Pool& pool, const Cut& cut);
+  Cut Select(const Pool& pool, bool weighted, int64_t threshold);
   bool Kept(float value, int64_t token) const {
     return int{value > cut_} | (int{value == cut_} & int{token <= last_});
   }
@@ -134,6 +136,7 @@ class Sampler {
   void Report(std::span<const float> logits, int64_t count, Sampled* sampled);
 
   int64_t vocabulary_;
+  void (*noise_words_)(uint32_t first, const NoiseKey& key, uint32_t words[]);
   int64_t blocks_;
   // During a call: the values after what has acted so far, their largest, and who is kept of them.
   const float* values_ = nullptr;
@@ -145,19 +148,18 @@ class Sampler {
   std::vector<float> edited_;  // [V] values where something acted on them
   std::vector<float> maxima_;  // [V / 64] of each 64 values
   std::vector<float> ranked_;  // as many, to be put in order
-  // Candidates of a filter, ascending in id.
-  std::vector<int32_t> id_;
+  std::vector<int32_t> id_;  // of a pool's list, ascending
   std::vector<float> value_;
-  std::vector<uint32_t> key_;
+  std::vector<uint32_t> key_;  // of a pool
   std::vector<int64_t> weight_;
-  std::vector<int32_t> active_;  // indices of candidates
+  std::vector<int32_t> active_;  // indices into a pool
   std::vector<int64_t> buckets_;
   std::vector<TokenLogprob> likeliest_;
   TokenCounts counts_;
 };
 
-// For one choice without penalties, mask or reports: takes memory for it; all logits minus infinity
-// give 0.
+// For one choice without penalties, mask or reports. Takes a sampler's memory for it, unless
+// greedy: whoever chooses many tokens keeps a Sampler. All logits minus infinity give 0.
 int32_t Sample(std::span<const float> logits, const SamplingOptions& options, uint64_t position);
 
 // Philox4x32-10 (Salmon et al. 2011): 4 words from a 4-word counter and a 2-word key.

@@ -91,8 +91,10 @@ int32_t Obvious(const Case& c) {
     std::vector<float> side_by_side;
     for (const int32_t i : kept) side_by_side.push_back(static_cast<float>(value(i)));
     const float top = side_by_side[0];
-    const double mean =
-        MeanDistance(side_by_side.data(), static_cast<int64_t>(kept.size()), top, inverse);
+    int64_t sum = 0;
+    std::vector<int64_t> weights(kept.size());
+    const double mean = MeanDistance(side_by_side.data(), static_cast<int64_t>(kept.size()), top,
+                                     inverse, &sum, weights.data());
     const auto apart = [&](int32_t i) {
       const double d = ScaledDistance(static_cast<float>(value(i)), top, inverse);
       return static_cast<float>(std::abs(d - mean));
@@ -331,6 +333,27 @@ TEST(SamplerPasses, SumsAreThoseOfTheSingleWeights) {
   }
 }
 
+TEST(SamplerPasses, VectorsOfEveryWidthGiveThePhiloxOfTheirTokens) {
+  std::mt19937_64 random(10);
+  for (const int lanes : {2, 4, 8}) {
+    for (int round = 0; round < 200; ++round) {
+      const NoiseKey key = {random(), random(), static_cast<uint32_t>(random())};
+      const auto first = static_cast<uint32_t>(random() % 1000000);
+      uint32_t words[kSamplerBlock];
+      ChooseNoiseWords(lanes)(first, key, words);
+      for (uint32_t i = 0; i < kSamplerBlock; ++i) {
+        const uint32_t counter[4] = {first + i, static_cast<uint32_t>(key.position),
+                                     static_cast<uint32_t>(key.position >> 32), key.choice};
+        const uint32_t seed[2] = {static_cast<uint32_t>(key.seed),
+                                  static_cast<uint32_t>(key.seed >> 32)};
+        uint32_t out[4];
+        Philox4x32(counter, seed, out);
+        ASSERT_EQ(words[i], out[0]);
+      }
+    }
+  }
+}
+
 TEST(SamplerPasses, TheBoundOfTheNoiseMissesNobodyAndNamesFew) {
   std::mt19937_64 random(9);
   std::normal_distribution<float> normal(0.0f, 2.0f);
@@ -345,7 +368,9 @@ TEST(SamplerPasses, TheBoundOfTheNoiseMissesNobodyAndNamesFew) {
     const float top = 7.0f;
     const auto threshold = static_cast<float>(-4.0 + static_cast<double>(random() % 600) / 100);
     uint32_t flags[kSamplerBlock];
-    const bool any = NoiseCandidates(values, first, key, top, static_cast<float>(1 / temperature),
+    uint32_t words[kSamplerBlock];
+    ChooseNoiseWords()(first, key, words);
+    const bool any = NoiseCandidates(values, words, top, static_cast<float>(1 / temperature),
                                      threshold - static_cast<float>(kNoiseSlack), flags);
     bool flagged = false;
     for (uint32_t i = 0; i < kSamplerBlock; ++i) {

@@ -166,20 +166,24 @@ int64_t WeightSum(const float* values, int64_t count, float top, double inverse_
 }
 
 LODE_WIDER_COPIES
-double MeanDistance(const float* values, int64_t count, float top, double inverse_temperature) {
-  int64_t sum = 0, weighted_sum = 0;
+double MeanDistance(const float* values, int64_t count, float top, double inverse_temperature,
+                    int64_t* sum, int64_t* weights) {
+  int64_t plain = 0, weighted = 0;
   ForDistances(values, count, top, inverse_temperature,
-               [&](int64_t, const float* distances, int64_t) {
-                 int64_t part = 0, weighted = 0;
+               [&](int64_t begin, const float* distances, int64_t many) {
+                 int64_t units[kSamplerBlock], part = 0, weighted_part = 0;
                  for (int64_t i = 0; i < kSamplerBlock; ++i) {
                    const double weight = Exp(distances[i]);
-                   part += Units(weight);
-                   weighted += Units(weight * static_cast<double>(distances[i]));
+                   units[i] = Units(weight);
+                   part += units[i];
+                   weighted_part += Units(weight * static_cast<double>(distances[i]));
                  }
-                 sum += part;
-                 weighted_sum += weighted;
+                 std::copy(units, units + many, weights + begin);
+                 plain += part;
+                 weighted += weighted_part;
                });
-  return static_cast<double>(weighted_sum) / static_cast<double>(sum);
+  *sum = plain;
+  return static_cast<double>(weighted) / static_cast<double>(plain);
 }
 
 LODE_WIDER_COPIES
@@ -199,9 +203,41 @@ void TypicalKeys(const float* values, int64_t count, float top, double inverse_t
 LODE_WIDER_COPIES
 void DescendingKeys(const float* values, int64_t count, uint32_t* keys) {
   for (int64_t i = 0; i < count; ++i) {
-    const auto bits = std::bit_cast<uint32_t>(values[i] + 0.0f);  // both zeros are one
+    const float value = Larger(-kInfinity, values[i]);
+    const auto bits = std::bit_cast<uint32_t>(value + 0.0f);  // both zeros are one
     const auto negative = static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31);
     keys[i] = bits ^ (~negative >> 1);
+  }
+}
+
+LODE_WIDER_COPIES
+int64_t FindDigit(const uint32_t* keys, int64_t count, int shift, uint32_t digit, int32_t* found) {
+  int64_t many = 0;
+  for (int64_t begin = 0; begin < count; begin += kSamplerBlock) {
+    const int64_t end = std::min(begin + kSamplerBlock, count);
+    uint32_t any = 0;
+    for (int64_t i = begin; i < end; ++i) any |= (keys[i] >> shift) == digit;
+    if (any == 0) continue;
+    for (int64_t i = begin; i < end; ++i) {
+      found[many] = static_cast<int32_t>(i);
+      many += (keys[i] >> shift) == digit;
+    }
+  }
+  return many;
+}
+
+LODE_WIDER_COPIES
+void CopyUpTo(const float* source, const uint32_t* keys, int64_t count, uint32_t key, int64_t last,
+              float* target) {
+  for (int64_t begin = 0; begin < count; begin += kSamplerBlock) {
+    const int64_t many = std::min(kSamplerBlock, count - begin);
+    float kept[kSamplerBlock];
+    for (int64_t i = 0; i < many; ++i)
+      kept[i] = keys[begin + i] <= key ? source[begin + i] : -kInfinity;
+    for (int64_t i = 0; i < many; ++i) {
+      if (keys[begin + i] == key && begin + i > last) kept[i] = -kInfinity;
+    }
+    std::copy(kept, kept + many, target + begin);
   }
 }
 
@@ -221,6 +257,13 @@ void KeyRange(const uint32_t* keys, int64_t count, uint32_t* least, uint32_t* mo
 float ValueOfKey(uint32_t key) {
   const auto negative = static_cast<uint32_t>(static_cast<int32_t>(key) >> 31);
   return std::bit_cast<float>(key ^ (~negative >> 1));
+}
+
+LODE_WIDER_COPIES
+int64_t CountAtLeast(const float* values, int64_t count, float bound) {
+  int64_t many = 0;
+  for (int64_t i = 0; i < count; ++i) many += values[i] >= bound;
+  return many;
 }
 
 LODE_WIDER_COPIES
@@ -244,41 +287,15 @@ double Noise(const NoiseKey& key, uint32_t token) {
 }
 
 LODE_WIDER_COPIES
-bool NoiseCandidates(const float values[kSamplerBlock], uint32_t first, const NoiseKey& key,
+bool NoiseCandidates(const float values[kSamplerBlock], const uint32_t words[kSamplerBlock],
                      float top, float inverse_temperature, float threshold,
                      uint32_t flags[kSamplerBlock]) {
-  constexpr uint64_t kM0 = 0xD2511F53u, kM1 = 0xCD9E8D57u;
-  constexpr uint32_t kW0 = 0x9E3779B9u, kW1 = 0xBB67AE85u;
-  const auto high = [](uint64_t product) { return static_cast<uint32_t>(product >> 32); };
-  const auto low = [](uint64_t product) { return static_cast<uint32_t>(product); };
-  // Philox's first two rounds, as far as they are the same for all tokens: only word 0 of the
-  // counter differs.
-  const auto p0 = low(key.position), p1 = high(key.position);
-  const auto k0 = low(key.seed), k1 = high(key.seed);
-  const uint64_t b1 = kM1 * p1;
-  const uint32_t c0 = high(b1) ^ p0 ^ k0, c1 = low(b1);
-  const uint64_t a2 = kM0 * c0;
-  const uint32_t c2_of_2 = high(a2) ^ (k1 + kW1), c3_of_2 = low(a2);
-  const uint32_t c0_of_2 = c1 ^ (k0 + kW0);
-  const uint32_t choice = key.choice ^ k1;
   constexpr float kLn2 = 0.693147181f;
   uint32_t any = 0;
   for (uint32_t j = 0; j < kSamplerBlock; ++j) {
-    const uint64_t a1 = kM0 * (first + j);
-    const uint64_t b2 = kM1 * (high(a1) ^ choice);
-    uint32_t c[4] = {high(b2) ^ c0_of_2, low(b2), c2_of_2 ^ low(a1), c3_of_2};
-    const auto round = [&](uint32_t r) {
-      const uint64_t a = kM0 * c[0], b = kM1 * c[2];
-      c[0] = high(b) ^ c[1] ^ (k0 + r * kW0);
-      c[1] = low(b);
-      c[2] = high(a) ^ c[3] ^ (k1 + r * kW1);
-      c[3] = low(a);
-    };
-    round(2), round(3), round(4), round(5), round(6), round(7), round(8);
-    const uint32_t word = high(kM1 * c[2]) ^ c[1] ^ (k0 + 9 * kW0);
     // 1 - u >= z 2^-31, z = the complement's upper 31 bits; exponent and mantissa of the float z
     // read as one number are at most log2 z + 127, and at most 0.09 less.
-    const float z = static_cast<float>(static_cast<int32_t>(~word >> 1));
+    const float z = static_cast<float>(static_cast<int32_t>(~words[j] >> 1));
     const float bits = static_cast<float>(std::bit_cast<int32_t>(z)) * 0x1p-23f;
     const float noise = kLn2 * ((31.0f + 127.0f) - bits);
     const float score = (values[j] - top) * inverse_temperature + noise;

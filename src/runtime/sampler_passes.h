@@ -31,7 +31,9 @@ void Weights(const float* values, int64_t count, float top, double inverse_tempe
 int64_t WeightSum(const float* values, int64_t count, float top, double inverse_temperature);
 
 // The distance's mean under the weights: entropy less the surprise of the top, negated.
-double MeanDistance(const float* values, int64_t count, float top, double inverse_temperature);
+// Also gives the weights and their sum.
+double MeanDistance(const float* values, int64_t count, float top, double inverse_temperature,
+                    int64_t* sum, int64_t* weights);
 
 // How far each token's surprise is from the entropy, as a float's bits, which order as it does.
 void TypicalKeys(const float* values, int64_t count, float top, double inverse_temperature,
@@ -41,9 +43,18 @@ void TypicalKeys(const float* values, int64_t count, float top, double inverse_t
 void DescendingKeys(const float* values, int64_t count, uint32_t* keys);
 float ValueOfKey(uint32_t key);
 
+// Indices of the keys with key >> shift == digit, ascending; returns how many.
+int64_t FindDigit(const uint32_t* keys, int64_t count, int shift, uint32_t digit, int32_t* found);
+
+// Values whose (key, index) is not above (key, last); minus infinity for the others. Source and
+// target may be the same.
+void CopyUpTo(const float* source, const uint32_t* keys, int64_t count, uint32_t key, int64_t last,
+              float* target);
+
 // The smallest and the largest; 0 when there are none.
 void KeyRange(const uint32_t* keys, int64_t count, uint32_t* least, uint32_t* most);
 
+int64_t CountAtLeast(const float* values, int64_t count, float bound);
 // How many are larger than `value`, plus how many of the first `before` are equal to it.
 int64_t CountAhead(const float* values, int64_t count, float value, int64_t before);
 
@@ -57,11 +68,17 @@ struct NoiseKey {
 constexpr double kNoiseMax = 36.75;
 double Noise(const NoiseKey& key, uint32_t token);
 
-// Which of 64 tokens from `first` on may have (value - top) / T + noise >= threshold: flags[j] is
+// Word 0 of Philox, the upper 32 bits of u, for 64 tokens from `first` on.
+using NoiseWords = void (*)(uint32_t first, const NoiseKey& key, uint32_t words[kSamplerBlock]);
+// The one with the widest vectors, of at most `lanes_max` 64-bit lanes, that this machine has. All
+// give the same words.
+NoiseWords ChooseNoiseWords(int lanes_max = 8);
+
+// Which of 64 tokens with these words may have (value - top) / T + noise >= threshold: flags[j] is
 // not 0 for at least all of them, for |top / T| < 2^40. True when there are any.
 // Why it is fast: g <= -log(1 - u), and a float's bits bound its logarithm, so no logarithm is
 // taken.
-bool NoiseCandidates(const float values[kSamplerBlock], uint32_t first, const NoiseKey& key,
+bool NoiseCandidates(const float values[kSamplerBlock], const uint32_t words[kSamplerBlock],
                      float top, float inverse_temperature, float threshold,
                      uint32_t flags[kSamplerBlock]);
 
