@@ -21,6 +21,8 @@ def faults():
         ('libraries', 'src/runtime/engine.cc', '#include <curl/curl.h>\n'),
         ('libraries', 'src/model/config.cc', '#include <nlohmann/json.hpp>\n'),
         ('libraries', 'src/model/config.cc', '#include <sys/socket.h>\n'),
+        ('libraries', 'src/runtime/engine.cc', '#include <zstd.h>\n'),
+        ('libraries', 'src/runtime/engine.cc', '#include <xxhash.h>\n'),
         ('libraries', 'src/model/config.cc', '#include <boost/any.hpp>\n'),
         ('code', 'src/base/result.cc', 'void F() { throw 1; }\n'),
         ('code', 'src/base/result.cc', 'void F() { assert(true); }\n'),

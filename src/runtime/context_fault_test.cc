@@ -225,7 +225,8 @@ Frame FrameOf(const Bytes& bytes) {
 class ContextDamageTest : public ContextFaultTest {
  protected:
   // Opens what has become of a file; whatever it gives must be right. How many pieces it gave.
-  int Probe(const Bytes& bytes, bool* refused = nullptr) {
+  int Probe(const Bytes& bytes, bool* refused = nullptr) { return Probe(new_, bytes, refused); }
+  int Probe(const TestContext& context, const Bytes& bytes, bool* refused = nullptr) {
     auto file = ContextFile::FromMemory(bytes, "damaged", {.sealer = sealer_.get()});
     if (refused != nullptr) *refused = !file.ok();
     if (!file.ok()) {
@@ -233,15 +234,15 @@ class ContextDamageTest : public ContextFaultTest {
       return 0;
     }
     EXPECT_TRUE((*file)->VerifyAll().ok());
-    return new_.ExpectNeverWrong(**file);
+    return context.ExpectNeverWrong(**file);
   }
 };
 
 TEST_F(ContextDamageTest, AFlippedByteAnywhereIsNeverBelieved) {
   for (const ContextSaveOptions* options : {&plain_, &packed_}) {
-    Bytes bytes = Reference(new_.image, *options);
+    Bytes bytes = Reference(old_.image, *options);
     const Frame frame = FrameOf(bytes);
-    const int whole = Probe(bytes);
+    const int whole = Probe(old_, bytes);
     std::vector<uint64_t> places;
     for (uint64_t i = 0; i < kSuperblockBytes; ++i) {
       const bool zeros = i >= kFactsBytes && i < kSuperblockBytes - kFactsBytes;
@@ -259,7 +260,7 @@ TEST_F(ContextDamageTest, AFlippedByteAnywhereIsNeverBelieved) {
     for (size_t i = 0; i < places.size(); ++i) {
       const std::byte bit{static_cast<unsigned char>(1u << (i % 8))};
       bytes[places[i]] ^= bit;
-      const int given = Probe(bytes);
+      const int given = Probe(old_, bytes);
       EXPECT_LE(given, whole);
       // Head, headers and footer exist twice: nothing is lost with one of them.
       const bool frame_only = places[i] < kSuperblockBytes || places[i] >= frame.index;

@@ -86,31 +86,33 @@ Result<std::optional<Descriptor>> LockStore(Disk* disk, int folder, const std::s
   return std::optional<Descriptor>();
 }
 
-bool ReadFully(Disk* disk, int descriptor, std::span<std::byte> target) {
-  off_t offset = 0;
-  while (!target.empty()) {
-    const ssize_t got = disk->Read(descriptor, target.data(), target.size(), offset);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    offset += got;
-    target = target.subspan(static_cast<size_t>(got));
-  }
-  return true;
-}
-
-// The superblock of a file in the folder.
-Result<ContextSuperblock> HeadOf(Disk* disk, int folder, const std::string& file) {
+// The superblock of a file in the folder. `unreadable`, unless null, says whether the error may pass:
+// the disk's, or a version that another program reads.
+Result<ContextSuperblock> HeadOf(Disk* disk, int folder, const std::string& file,
+                                 bool* unreadable = nullptr) {
+  bool ignored;
+  bool& may_pass = unreadable == nullptr ? ignored : *unreadable;
+  may_pass = true;
   const Descriptor descriptor(disk->Open(folder, file.c_str(), O_RDONLY, 0));
   struct stat info;
   if (descriptor.get() < 0 || ::fstat(descriptor.get(), &info) != 0) {
+    may_pass = errno != ENOENT && errno != ELOOP;
     return SystemError("cannot open", file, errno);
   }
-  if (!S_ISREG(info.st_mode)) return Error(Code::kBadInput, "it is not a file");
   std::vector<std::byte> head(kSuperblockBytes);
-  if (!ReadFully(disk, descriptor.get(), head)) {
-    return Error(Code::kBadInput, "it is too short for a saved context, or cannot be read");
+  size_t filled = 0;
+  while (S_ISREG(info.st_mode) && filled < head.size()) {
+    const ssize_t got = disk->Read(descriptor.get(), head.data() + filled, head.size() - filled,
+                                   static_cast<off_t>(filled));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return SystemError("cannot read", file, errno);
+    if (got == 0) break;
+    filled += static_cast<size_t>(got);
   }
-  return DecodeSuperblock(head);
+  head.resize(filled);
+  Result<ContextSuperblock> superblock = DecodeSuperblock(head);
+  may_pass = !superblock.ok() && superblock.error().code() == Code::kUnsupported;
+  return superblock;
 }
 
 // A file of the folder, with the parents of a delta.
@@ -175,13 +177,10 @@ void SweepBases(Disk* disk, int folder, const std::string& path, ContextSweepRep
   while (!open.empty()) {
     const std::string file = open.back();
     open.pop_back();
-    const Result<ContextSuperblock> head = HeadOf(disk, folder, file);
-    if (!head.ok()) {
-      // Cut off parts need nothing; a file that cannot be read now may be readable later.
-      if (!IsPart(file) && head.error().code() != Code::kNotFound) return;
-      continue;
-    }
-    if (!head->is_delta()) continue;
+    bool unreadable = false;
+    const Result<ContextSuperblock> head = HeadOf(disk, folder, file, &unreadable);
+    if (unreadable) return;  // it may need any of them
+    if (!head.ok() || !head->is_delta()) continue;
     const std::string base = BaseName(head->parent);
     if (needed.insert(base).second) open.push_back(base);
   }

@@ -348,6 +348,22 @@ TEST_F(ContextTest, SweepingRemovesOldPartsAndNothingElse) {
   EXPECT_EQ(Open().Sweep(3600)->parts, 1);
 }
 
+TEST_F(ContextTest, BasesStayWhileAFileThatCannotBeReadMayNeedThem) {
+  const TestContext a(SomeTokens(20), {20}), b(Diverge(a.tokens, 20, 40), {40});
+  ASSERT_TRUE(Open().Save("a", a.image).ok());
+  ASSERT_TRUE(Open().Save("b", b.image, DeltaOf("a")).ok());
+  ContextSuperblock newer = DecodeSuperblock(ReadBytes(Path("b.lctx"))).value();
+  newer.major = kContextMajor + 1;
+  WriteBytes(Path("newer.lctx"), EncodeSuperblock(newer));
+  ASSERT_TRUE(Open().Remove("b").ok());
+  EXPECT_EQ(FilesBeginningWith(".base-"), 1);
+  // One that nobody will ever read needs nothing.
+  WriteBytes(Path("newer.lctx"), Bytes(9000));
+  WriteBytes(Path("short.lctx"), Bytes(9));
+  EXPECT_EQ(Open().Sweep()->bases, 1);
+  EXPECT_EQ(FilesBeginningWith(".base-"), 0);
+}
+
 TEST_F(ContextTest, AFolderThatCannotBeMadeOrReadIsASentence) {
   EXPECT_FALSE(ContextStore::Open("/proc/none/here").ok());
   WriteBytes(Path("file"), Bytes(1));
