@@ -125,6 +125,38 @@ int64_t ForcedTokens(Constraint& constraint, ConstraintState state, TokenMask* m
   return static_cast<int64_t>(drafts.size());
 }
 
+Result<int32_t> DrawDraft(Sampler& sampler, std::span<const float> logits,
+                          std::span<const int32_t> drafts, const SamplingOptions& options,
+                          DrawState* state) {
+  ConstraintState place = state->constraint_state;
+  SampleInputs inputs;
+  if (state->constraint != nullptr) {
+    for (const int32_t draft : drafts) {
+      LODE_ASSIGN(place, state->constraint->Advance(place, draft));
+    }
+    state->constraint->Mask(place, state->mask);
+    inputs.mask = state->mask;
+  }
+  const bool counted = state->history != nullptr && state->counts != nullptr;
+  if (state->history != nullptr) {
+    for (const int32_t draft : drafts) {
+      state->history->push_back(draft);
+      if (counted)
+        state->counts->Push({*state->history, state->answer_begin}, options.penalty_window);
+    }
+    inputs.history = {*state->history, state->answer_begin};
+    inputs.counts = state->counts;
+  }
+  const auto sampled =
+      sampler.Sample(logits, options, state->position + drafts.size(), inputs);
+  for (size_t i = 0; i < drafts.size() && state->history != nullptr; ++i) {
+    if (counted) state->counts->Pop({*state->history, state->answer_begin}, options.penalty_window);
+    state->history->pop_back();
+  }
+  if (!sampled.ok()) return sampled.error();
+  return sampled->token;
+}
+
 Result<Accepted> AcceptDrafts(Sampler& sampler, const float* logits,
                               std::span<const int32_t> drafts, const SamplingOptions& options,
                               DrawState* state,

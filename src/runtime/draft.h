@@ -103,6 +103,14 @@ struct DrawState {
   TokenMask* mask = nullptr;
 };
 
+// The token that follows `drafts` by a draft head's logits [V], drawn with the noise, penalties and
+// mask that the model's own draw there will have, which makes it as likely as can be to be the same
+// (Daliri et al. 2024). `state` is used and left as it was.
+// Errors: those of the sampler and the constraint; they end the drafts, not the text.
+Result<int32_t> DrawDraft(Sampler& sampler, std::span<const float> logits,
+                          std::span<const int32_t> drafts, const SamplingOptions& options,
+                          DrawState* state);
+
 struct Accepted {
   int64_t count = 0;  // drafts that stand: the rows 0 .. count of the step are now the sequence's
   int32_t next = 0;   // the newest token, which no row has run yet

@@ -195,6 +195,43 @@ TEST(AcceptDrafts, ADrafterThatLooksThingsUpChangesNoToken) {
   }
 }
 
+TEST(DrawDraft, AHeadThatKnowsTheModelIsAlwaysRightAndLeavesNoTrace) {
+  for (const Setting& setting : Settings()) {
+    Sampler sampler(kVocabulary);
+    TokenCounts counts(kVocabulary);
+    TokenMask mask(kVocabulary);
+    Rhythm rhythm;
+    std::vector<int32_t> tokens = kPrompt;
+    DrawState state;
+    state.position = tokens.size();
+    state.history = &tokens;
+    state.answer_begin = kPrompt.size();
+    counts.Assign({tokens, kPrompt.size()}, setting.options.penalty_window);
+    if (setting.counted) state.counts = &counts;
+    if (setting.constrained) state.constraint = &rhythm;
+    state.mask = &mask;
+    for (int step = 0; step < 10; ++step) {
+      const auto before = tokens;
+      std::vector<int32_t> drafts, all = tokens;
+      std::vector<float> logits = ToyLogits(all);
+      for (int i = 0; i < 5; ++i) {
+        const auto draft = DrawDraft(sampler, std::span(logits).last(kVocabulary), drafts,
+                                     setting.options, &state);
+        ASSERT_TRUE(draft.ok());
+        drafts.push_back(*draft);
+        all.push_back(*draft);
+        const auto next = ToyLogits(all);
+        logits.insert(logits.end(), next.begin(), next.end());
+        ASSERT_EQ(tokens, before);
+      }
+      const auto accepted = AcceptDrafts(sampler, logits.data(), drafts, setting.options, &state);
+      ASSERT_TRUE(accepted.ok());
+      EXPECT_EQ(accepted->count, 5);
+    }
+    EXPECT_EQ(tokens, Decode(setting, nullptr, 0, 60).tokens);
+  }
+}
+
 TEST(AcceptDrafts, AnErrorComesAtItsTokenWithThoseBeforeHandedOver) {
   Sampler sampler(kVocabulary);
   FixedSequence fixed({8, 9, 10}, 1);
