@@ -20,6 +20,17 @@ uint64_t FamilyOf(TenantId tenant, std::span<const Token> tokens) {
   return hash;
 }
 
+// Ascending; probes within `gap` tokens of the first of their group lie there too.
+std::vector<Probe> JoinProbes(std::span<const Probe> probes, int64_t gap) {
+  std::vector<Probe> joined(probes.begin(), probes.end());
+  std::stable_sort(joined.begin(), joined.end(),
+                   [](const Probe& a, const Probe& b) { return a.offset < b.offset; });
+  for (size_t i = 1; i < joined.size(); ++i) {
+    if (joined[i].offset - joined[i - 1].offset < gap) joined[i].offset = joined[i - 1].offset;
+  }
+  return joined;
+}
+
 constexpr double kAnyScore = std::numeric_limits<double>::infinity();
 
 std::string Mebibytes(uint64_t bytes) {
@@ -157,7 +168,7 @@ LiveId PrefixTree::Announce(RootId root, std::span<const Token> prompt,
   const size_t first_page = std::min<size_t>(prompt.size(), kTokensPerPage);
   live.family = options.family != 0 ? options.family
                                     : FamilyOf(s.roots[root].tenant, prompt.first(first_page));
-  live.probes.assign(options.probes.begin(), options.probes.end());
+  live.probes = JoinProbes(options.probes, s.options.probe_gap);
   if (!options.use_cache) {
     live.leaf = s.roots[root].node;
     live.uncached.assign(prompt.begin(), prompt.end());

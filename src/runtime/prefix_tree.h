@@ -202,6 +202,9 @@ struct TreeOptions {
   // Snapshots at ends of prompts carry the last hidden row, so a prompt can be reused to its end.
   bool hidden_rows = false;
   int64_t divergence_tokens_min = 64;  // nearer to the resume point it is not worth a state
+  // Probes nearer to each other than this share one state, at the first of them: a state is worth
+  // thousands of tokens of pages, and two that are near make each other look worthless.
+  int64_t probe_gap = 16;
   bool announced = true;             // use what queued prompts say
   bool observed = true;              // use what earlier prompts say
   bool learned = true;               // weigh by how often such points were reused (R5)

@@ -411,6 +411,17 @@ TEST(Taps, SparePointsUseFreeRoomAndGoFirst) {
   EXPECT_LT(world.tree->counts().points_by_class[static_cast<size_t>(PointClass::kSpare)], spare);
 }
 
+TEST(Taps, ProbesThatAreNearShareOneStateOfTheBetterClass) {
+  World world;
+  world.Run(Text(1, 1000), {{1000, PointRole::kNextUser},
+                            {1000, PointRole::kNextTool},
+                            {997, PointRole::kRetry},
+                            {970, PointRole::kTurn}});
+  EXPECT_EQ(world.tree->counts().points, 2);
+  EXPECT_EQ(world.tree->counts().points_by_class[static_cast<size_t>(PointClass::kHot)], 1);
+  EXPECT_EQ(Resume(world, Text(1, 1000)), 997);
+}
+
 TEST(Taps, OnAGridPointsLieOnItsMultiples) {
   TreeOptions options = World::Quiet();
   options.tap_grid = 128;
