@@ -58,14 +58,15 @@ Result<void> RunGenerate(Flags& flags) {
   LODE_ASSIGN(options.sampling, flags.sampling.Resolve(tools.sampling));
   if (!flags.ignore_eos) options.stop_ids = tools.stop_ids;
   options.tokens_max = flags.count;
-  options.chunk = flags.chunk;
   options.cancel = &Interrupted();
   ProgressBar bar("reading the prompt", "tok", static_cast<int64_t>(prompt.size()));
   options.prompt_progress = [&](int64_t done) { bar.Update(done); };
 
   EnergyMeter energy;
   std::optional<double> prompt_joules;  // known when the first token comes
-  runtime::Conversation conversation(running.engine.get());
+  runtime::SchedulerOptions scheduling;
+  scheduling.chunk_rows = flags.chunk;
+  runtime::Conversation conversation(running.engine.get(), scheduling);
   text::StreamDecoder decoder(*tools.tokenizer);
   std::string text;
   std::vector<int32_t> tokens;

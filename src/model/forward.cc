@@ -106,12 +106,18 @@ int64_t Workspace::ActivationBytes(const ModelSpec& spec, const Numerics& numeri
                                    int64_t rows_max) {
   if (numerics.activations != Activations::kNative) return 0;
   const Widths w = WidthsOf(spec);
-  // Inputs of a product: the stream (twice as wide at the MTP head), a block's middle, the latent
-  // space.
+  const auto bytes = [&](int64_t cols, kernels::Precision precision) {
+    return kernels::MatMulActivationBytes(rows_max, cols, precision);
+  };
+  // One product: of the stream (twice as wide at the MTP head), a block's middle, the latent space.
   const int64_t widest = std::max(spec.mtp.empty() ? spec.width : 2 * spec.width, w.input);
-  // Products that share an input may want it in both precisions.
-  return kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNative) +
-         kernels::MatMulActivationBytes(rows_max, widest, kernels::Precision::kNativeWide);
+  const int64_t one = std::max(bytes(widest, kernels::Precision::kNative),
+                               bytes(widest, kernels::Precision::kNativeWide));
+  // Query, key and value share the stream, and may want it in both precisions as whole numbers and
+  // as bfloat16, each being of a type of its own.
+  const int64_t shared = 2 * (bytes(spec.width, kernels::Precision::kNative) +
+                              bytes(spec.width, kernels::Precision::kNativeWide));
+  return std::max(one, shared);
 }
 
 int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics,

@@ -34,6 +34,7 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
   position_ = std::exchange(other.position_, 0);
   mtp_position_ = std::exchange(other.mtp_position_, 0);
   pages_ = std::exchange(other.pages_, {});
+  own_from_ = other.own_from_;
   slot_ = std::exchange(other.slot_, kNoFrame);
   next_slot_ = std::exchange(other.next_slot_, kNoFrame);
   return *this;
@@ -65,6 +66,7 @@ FramePoolOptions Engine::FrameOptions(const model::ModelSpec& spec, const Engine
 Engine::Engine(const model::Model& model, const EngineOptions& options)
     : sequence_tokens_max_(options.sequence_tokens_max),
       sequences_max_(options.sequences_max),
+      fault_(options.fault),
       pool_(options.threads, options.pin),
       runner_(model, options.numerics, &pool_, options.rows_max),
       page_bytes_(runner_.layout().page_bytes + runner_.layout().mtp_page_bytes),
@@ -93,7 +95,16 @@ Sequence Engine::NewSequence(OwnerId owner, int64_t tokens, std::vector<PageId> 
   Sequence sequence = NewSequence(owner);
   sequence.position_ = tokens;
   sequence.pages_ = std::move(pages);
+  sequence.own_from_ = sequence.pages_.size();
   sequence.slot_ = slot;
+  if (tokens == 0) return sequence;
+  if (fault_ == Fault::kPositionTooSmall) --sequence.position_;
+  if (fault_ == Fault::kPositionTooLarge && tokens % kernels::kPageTokens != 0) {
+    ++sequence.position_;
+  }
+  if (fault_ == Fault::kSwapPages && sequence.pages_.size() > 1) {
+    std::swap(sequence.pages_[0], sequence.pages_[1]);
+  }
   return sequence;
 }
 
@@ -105,19 +116,25 @@ Result<Sequence> Engine::NewSequence() {
 }
 
 bool Engine::Shared(const FrameArena& arena, uint32_t frame) const {
+  if (fault_ == Fault::kWriteSharedSlot && &arena == &frames_->slots()) return false;
   return arena.leases(frame) > 1 || arena.holds(frame) > 0;
 }
 
 // A page that has rows already and gets more must be the sequence's own.
 bool Engine::OwnTail(Sequence* sequence, int64_t position) {
   FrameArena& pages = frames_->pages();
-  if (position % kernels::kPageTokens == 0) return true;
-  PageId& tail = sequence->pages_[static_cast<size_t>(position / kernels::kPageTokens)];
-  if (!Shared(pages, tail)) return true;
-  const PageId copy = pages.Take(sequence->owner_);
-  if (copy == kNoFrame) return false;
-  std::memcpy(Page(copy), Page(tail), page_bytes_);
-  pages.Unlease(std::exchange(tail, copy));
+  const auto at = static_cast<size_t>(position / kernels::kPageTokens);
+  if (position % kernels::kPageTokens == 0 || at >= sequence->own_from_) return true;
+  if (fault_ == Fault::kWriteSharedPage) return true;
+  // Mostly one; the MTP head may be pages behind.
+  for (; sequence->own_from_ > at; --sequence->own_from_) {
+    const PageId copy = pages.Take(sequence->owner_);
+    if (copy == kNoFrame) return false;
+    PageId& old = sequence->pages_[sequence->own_from_ - 1];
+    std::memcpy(Page(copy), Page(old), page_bytes_);
+    if (fault_ == Fault::kStaleTail) std::memset(Page(copy), 0, page_bytes_ / 2);
+    pages.Unlease(std::exchange(old, copy));
+  }
   return true;
 }
 
@@ -151,7 +168,7 @@ bool Engine::TakeNextSlot(Sequence* sequence) {
 int64_t Engine::PagesToReserve(const Sequence& sequence, int64_t tokens) const {
   if (!has_pages()) return 0;
   const bool tail = sequence.position_ % kernels::kPageTokens != 0 &&
-                    Shared(frames_->pages(), sequence.pages_.back());
+                    sequence.own_from_ == sequence.pages_.size();
   return PageCount(sequence.position_ + tokens) - static_cast<int64_t>(sequence.pages_.size()) +
          (tail ? 1 : 0);
 }
@@ -161,7 +178,8 @@ Result<void> Engine::Reserve(Sequence* sequence, int64_t tokens) {
   LODE_TRY(Grow(sequence, sequence->position_ + tokens));
   if (!has_slots()) return {};
   if (sequence->slot_ == kNoFrame) {
-    sequence->slot_ = frames_->slots().Take(sequence->owner_, true);
+    const bool zeroed = fault_ != Fault::kKeepSlotDirty;
+    sequence->slot_ = frames_->slots().Take(sequence->owner_, zeroed);
   } else if (Shared(frames_->slots(), sequence->slot_)) {
     TakeNextSlot(sequence);
   } else {
@@ -219,6 +237,10 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
       const SlotId next = item.sequence->next_slot_;
       view.slot_source = Slot(item.sequence->slot_);
       view.slot_target = Slot(next == kNoFrame ? item.sequence->slot_ : next);
+      if (fault_ == Fault::kReadTargetSlot) view.slot_source = view.slot_target;
+      if (fault_ == Fault::kMixSlots && !views.empty()) {
+        std::swap(view.slot_source, views.back().slot_source);
+      }
     }
     views.push_back(view);
     if (logits == nullptr || item.want == StepItem::Want::kNone) continue;
@@ -232,6 +254,7 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
     Sequence& sequence = *item.sequence;
     sequence.position_ += static_cast<int64_t>(item.tokens.size());
     if (sequence.next_slot_ == kNoFrame || item.tokens.empty()) continue;
+    if (fault_ == Fault::kForgetNewSlot) std::swap(sequence.slot_, sequence.next_slot_);
     frames_->slots().Unlease(sequence.slot_);
     sequence.slot_ = std::exchange(sequence.next_slot_, kNoFrame);
   }
@@ -311,6 +334,7 @@ Result<Sequence> Engine::Fork(const Sequence& sequence) {
   for (const PageId page : sequence.pages_) frames_->pages().Lease(page);
   if (sequence.slot_ != kNoFrame) frames_->slots().Lease(sequence.slot_);
   copy.pages_ = sequence.pages_;
+  copy.own_from_ = copy.pages_.size();
   copy.slot_ = sequence.slot_;
   copy.position_ = sequence.position_;
   copy.mtp_position_ = sequence.mtp_position_;

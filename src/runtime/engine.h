@@ -4,7 +4,8 @@
 //
 // A sequence's state is pages and one slot in frames (runtime/frame_pool.h) that others may share: a
 // step reads the slot at one place and writes it at another when somebody else holds it, and a page
-// that is not full is copied before it is written. So a fork and a snapshot copy no state.
+// that is not full is copied before somebody else than its first writer goes on in it. So a fork and
+// a snapshot copy no state.
 // Threads: one owner calls everything.
 #pragma once
 
@@ -21,6 +22,21 @@
 
 namespace lode::runtime {
 
+// Mistakes that a test plants, to see that the grid of bits turns red (tests/contexts_test.cc).
+enum class Fault : uint8_t {
+  kNone,
+  kWriteSharedPage,   // the page of a fork's sibling is written without a copy
+  kWriteSharedSlot,   // a frozen state is written where it lies
+  kReadTargetSlot,    // the step starts from whatever its target holds
+  kKeepSlotDirty,     // an empty sequence starts from a used state
+  kForgetNewSlot,     // after the step the old state stays current
+  kPositionTooSmall,  // a resumed sequence believes to be one token shorter
+  kPositionTooLarge,
+  kSwapPages,         // the first two pages of a resumed sequence change places
+  kStaleTail,         // a copied tail lacks its newest row
+  kMixSlots,          // two sequences of a step get each other's state
+};
+
 struct EngineOptions {
   model::Numerics numerics;
   int threads = 1;
@@ -30,6 +46,7 @@ struct EngineOptions {
   int64_t sequence_tokens_max = 0;  // of one sequence; 0: as long as there is room
   uint64_t cache_bytes = 0;         // of frames beyond these, for states and pages that are kept
   int64_t rows_max = 256;         // rows of one step
+  Fault fault = Fault::kNone;     // tests only
 };
 
 class Engine;
@@ -58,6 +75,9 @@ class Sequence {
   int64_t position_ = 0;
   int64_t mtp_position_ = 0;
   std::vector<PageId> pages_;
+  // Pages from this index on were taken by this sequence: it alone appends to them, and whoever else
+  // refers to them reads only rows that are there already.
+  size_t own_from_ = 0;
   SlotId slot_ = kNoFrame;
   SlotId next_slot_ = kNoFrame;  // taken for the step to come, where slot_ is shared
 };
@@ -127,6 +147,10 @@ class Engine {
 
   // Takes the frames that the next `tokens` rows of this sequence will write. Errors: kNoSpace.
   Result<void> Reserve(Sequence* sequence, int64_t tokens);
+  // Whether a sequence of so many tokens is more than one may have.
+  bool TooLong(int64_t tokens) const {
+    return sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_;
+  }
   // How many that would be at most.
   int64_t PagesToReserve(const Sequence& sequence, int64_t tokens) const;
   // A slot for the step to come, as Reserve would take it later; false when there is no room.
@@ -148,6 +172,7 @@ class Engine {
   Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
   int64_t sequence_tokens_max_, sequences_max_;
+  Fault fault_;
   int64_t sequences_ = 0;  // that are there and count
   ThreadPool pool_;
   model::Runner runner_;
