@@ -51,7 +51,7 @@ class FakeEngine {
     s->resume = s->done = admission.match.resume;
     s->table = std::move(admission.pages);
     Hash(s);
-    for (int64_t row = 0; row < s->done; ++row) {
+    for (int64_t row = 0; paged() && row < s->done; ++row) {
       LODE_CHECK(Row(s->table[Index(row)], row) == hashes_[static_cast<size_t>(row)]);
     }
     if (admission.match.slot != kNoFrame) {
@@ -74,8 +74,9 @@ class FakeEngine {
     while (s->done < end) {
       const std::optional<Tap> tap = tree_->NextTap(s->live, s->done);
       const int64_t stop = tap ? std::min(tap->offset, end) : end;
-      const int64_t pages = (stop + kTokensPerPage - 1) / kTokensPerPage -
-                            static_cast<int64_t>(s->table.size());
+      const int64_t pages = paged() ? (stop + kTokensPerPage - 1) / kTokensPerPage -
+                                          static_cast<int64_t>(s->table.size())
+                                    : 0;
       if (pages > 0) {
         if (!tree_->MakeRoom(s->root, pages, 0).ok()) {
           Finish(s, FinishReason::kPreempted);
@@ -87,6 +88,7 @@ class FakeEngine {
         }
       }
       for (; s->done < stop; ++s->done) {
+        if (!paged()) continue;
         Row(s->table[Index(s->done)], s->done) = hashes_[static_cast<size_t>(s->done)];
       }
       if (recurrent()) slots_[s->slot] = hashes_[static_cast<size_t>(s->done - 1)];
@@ -148,7 +150,7 @@ class FakeEngine {
 
   // A fresh page for the rows of the last one, if it is not full.
   bool OwnTail(FakeSequence* s) {
-    if (s->done % kTokensPerPage == 0) return true;
+    if (s->done % kTokensPerPage == 0 || !paged()) return true;
     if (!tree_->MakeRoom(s->root, 1, recurrent() ? 1 : 0).ok()) return false;
     const PageId fresh = pool_->pages().Take(tree_->owner(s->root));
     pages_[fresh] = pages_[s->table.back()];
@@ -158,6 +160,7 @@ class FakeEngine {
   }
 
  private:
+  bool paged() const { return pool_->pages().stride() > 0; }
   bool recurrent() const { return pool_->slots().stride() > 0; }
   static size_t Index(int64_t row) { return static_cast<size_t>(row / kTokensPerPage); }
 
@@ -192,9 +195,9 @@ struct FakeWorld {
     return options;
   }
 
-  explicit FakeWorld(uint64_t budget = 1 << 20, TreeOptions options = Quiet()) {
+  explicit FakeWorld(uint64_t budget = 1 << 20, TreeOptions options = Quiet(), bool paged = true) {
     FramePoolOptions frames;
-    frames.page_bytes = kPage;
+    frames.page_bytes = paged ? kPage : 0;
     frames.slot_bytes = options.recurrent ? kSlot : 0;
     frames.budget_bytes = budget;
     frames.with_memory = false;

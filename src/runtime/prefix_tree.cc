@@ -40,7 +40,10 @@ std::string Mebibytes(uint64_t bytes) {
 }  // namespace
 
 TreeState::TreeState(FramePool* frame_pool, const TreeOptions& tree_options)
-    : pool(frame_pool), options(tree_options), families(1024) {
+    : pool(frame_pool),
+      options(tree_options),
+      paged(pool->pages().stride() > 0),
+      families(1024) {
   LODE_CHECK(options.tap_grid >= 1);
   LODE_CHECK(options.recurrent == (pool->slots().stride() > 0));
 }
@@ -348,6 +351,7 @@ void PrefixTree::Finish(LiveId id, FinishReason reason) {
   Live& live = s.live(id);
   if (live.use_cache) {
     if (live.running) {
+      if (!s.options.recurrent) s.KeepPages(live);
       s.MarkComputed(live);
       s.Reclassify(live, reason);
     }

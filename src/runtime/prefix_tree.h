@@ -196,7 +196,9 @@ class DemotionHook {
 
 struct TreeOptions {
   CostModel cost;
-  // false: pages alone make a resume point (no recurrent layer); the pool's slot_bytes is then 0.
+  // false: pages alone make a resume point (no recurrent layer); the pool's slot_bytes is then 0, and
+  // what a sequence published stays as if a snapshot lay at its end. With page_bytes 0 (no attention
+  // layer) tables are empty.
   bool recurrent = true;
   int64_t tap_grid = 1;              // taps lie on multiples of it (1 on CPUs)
   // Snapshots at ends of prompts carry the last hidden row, so a prompt can be reused to its end.
@@ -310,7 +312,8 @@ class PrefixTree {
                      std::span<PageId> table, bool hidden = false);
   // The pages of [0, offset) are computed. Where the tree already has the same tokens, its pages
   // take the place of full pages in `table` (leases move along). Entries that the tree has may be
-  // kNoFrame. Pages without a snapshot behind them live as long as the sequence.
+  // kNoFrame. Pages without a snapshot behind them live as long as the sequence, if the model is
+  // recurrent.
   void Publish(LiveId live, int64_t offset, std::span<PageId> table);
   // The sequence goes on with decoded tokens.
   void Append(LiveId live, std::span<const Token> tokens);

@@ -69,7 +69,7 @@ void CheckPages(const TreeState& s, NodeId id, Recount* again) {
   const Node& node = s.at(id);
   const int64_t last = (node.end - 1) / kTokensPerPage;
   const size_t count = static_cast<size_t>(last - node.first_page() + 1);
-  LODE_CHECK(node.pages.size() == (node.resident ? count : 0));
+  LODE_CHECK(node.pages.size() == (node.resident && s.paged ? count : 0));
   for (const PageId page : node.pages) ++again->page_holds[page];
   if (!node.resident) return;
   LODE_CHECK(node.points_below > 0 || node.leases > 0);  // R1

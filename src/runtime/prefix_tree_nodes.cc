@@ -129,7 +129,7 @@ NodeId TreeState::Split(NodeId id, int64_t offset) {
   upper.pins = lower.pins;
   upper.points_below = lower.points_below;
   if (lower.refused <= offset) upper.refused = std::exchange(lower.refused, 0);
-  if (lower.resident) {
+  if (lower.resident && paged) {
     const int64_t pages = (offset + kTokensPerPage - 1) / kTokensPerPage - lower.first_page();
     upper.pages.assign(lower.pages.begin(), lower.pages.begin() + pages);
     const bool straddles = offset % kTokensPerPage != 0;
@@ -155,7 +155,7 @@ bool TreeState::TryMerge(NodeId id) {
   if (upper.paths != lower.paths || upper.leases != lower.leases) return false;
   if (upper.waiting != lower.waiting || upper.pins != lower.pins) return false;
   if (upper.resident != lower.resident || upper.computed != lower.computed) return false;
-  const bool straddles = lower.resident && lower.begin % kTokensPerPage != 0;
+  const bool straddles = paged && lower.resident && lower.begin % kTokensPerPage != 0;
   if (straddles) {
     // Of two different frames for the border one would be lost that others may hold as well.
     if (upper.pages.back() != lower.pages.front()) return false;
@@ -194,6 +194,7 @@ NodeId TreeState::EndAt(NodeId leaf, int64_t offset) {
 }
 
 std::vector<PageId> TreeState::PagesOf(NodeId leaf, int64_t offset) const {
+  if (!paged) return {};
   const int64_t count = (offset + kTokensPerPage - 1) / kTokensPerPage;
   std::vector<PageId> table(static_cast<size_t>(count), kNoFrame);
   for (NodeId id = leaf; nodes[id].parent != kNone; id = nodes[id].parent) {
@@ -234,9 +235,8 @@ void TreeState::SetPages(NodeId id, std::span<const PageId> table) {
   Node& node = nodes[id];
   LODE_CHECK(!node.resident);
   LODE_CHECK(nodes[node.parent].resident);
-  const int64_t last = (node.end - 1) / kTokensPerPage;
-  node.pages.reserve(static_cast<size_t>(last - node.first_page() + 1));
-  for (int64_t i = node.first_page(); i <= last; ++i) {
+  const int64_t end = paged ? (node.end - 1) / kTokensPerPage + 1 : 0;
+  for (int64_t i = node.first_page(); i < end; ++i) {
     const PageId page = table[static_cast<size_t>(i)];
     LODE_CHECK(page != kNoFrame);
     pool->pages().Hold(page);
@@ -284,7 +284,7 @@ void TreeState::Deduplicate(NodeId id, std::span<PageId> table) {
 
 void TreeState::Publish(const Live& live, int64_t offset, std::span<PageId> table) {
   LODE_CHECK(offset <= live.total);
-  LODE_CHECK(static_cast<int64_t>(table.size()) * kTokensPerPage >= offset);
+  LODE_CHECK(!paged || static_cast<int64_t>(table.size()) * kTokensPerPage >= offset);
   EndAt(live.leaf, offset);
   const std::vector<NodeId> path = PathTo(live.leaf);
   for (const NodeId id : path) {

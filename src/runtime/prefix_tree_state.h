@@ -194,6 +194,8 @@ class TreeState {
   void DropPoint(NodeId id);
   void DropRolling(Live& live);
   void DropPointsAbove(NodeId id);
+  // Where pages are all it takes, what was published stays when its sequence goes.
+  void KeepPages(const Live& live);
   void Hit(NodeId leaf, int64_t offset);  // a request resumes there
   void Evict(NodeId id);
   bool Demote(NodeId id);
@@ -234,6 +236,7 @@ class TreeState {
 
   FramePool* pool;
   TreeOptions options;
+  bool paged;  // false: no layer keeps anything per token; nodes are resident without pages
   std::deque<Node> nodes;  // a reference stays good while others come
   std::vector<NodeId> free_nodes;
   std::deque<Live> lives;

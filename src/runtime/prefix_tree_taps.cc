@@ -81,7 +81,7 @@ void TreeState::Reclassify(const Live& live, FinishReason reason) {
     for (const Probe& probe : live.probes) {
       if (probe.offset == node.end) offer(probe.role);
     }
-    if (node.role == PointRole::kEnd && node.end == live.total) offer(PointRole::kEnd);
+    if (node.role == PointRole::kEnd && node.end == live.position) offer(PointRole::kEnd);
     if (!best) continue;
     if (!Structural(node) || Prior(*best) > Prior(node.point_class)) SetClass(id, *best);
   }

@@ -162,6 +162,37 @@ TEST(PrefixTree, WithoutRecurrentLayersAnyOffsetIsAPlaceToResume) {
   EXPECT_FALSE(world.tree->NextTap(world.engine->Announce(world.root, Text(1, 800)).live, 0));
 }
 
+TEST(PrefixTree, WithoutRecurrentLayersPublishedPagesStay) {
+  TreeOptions options = World::Quiet();
+  options.recurrent = false;
+  World world(1 << 20, options);
+  FakeSequence s = world.engine->Announce(world.root, Text(1, 500));
+  ASSERT_TRUE(world.engine->Admit(&s));
+  ASSERT_TRUE(world.engine->RunTo(&s, 400));
+  world.tree->Publish(s.live, 400, s.table);
+  world.engine->Finish(&s, FinishReason::kCancelled);
+  world.tree->Check();
+  EXPECT_EQ(world.Run(Text(1, 1000)).resume, 400);
+}
+
+TEST(PrefixTree, WithoutAttentionLayersStatesAreAllThereIs) {
+  World world(20 * FakeWorld::kSlot, World::Quiet(), false);
+  world.Run(Text(1, 1000), {{900, PointRole::kNextUser}});
+  EXPECT_EQ(world.pool->used(), FakeWorld::kSlot);
+  EXPECT_EQ(world.Run(Text(1, 950) + Text(2, 100)).resume, 900);
+}
+
+TEST(PrefixTree, APreemptedPromptGoesOnWhereItWas) {
+  World world;
+  FakeSequence s = world.engine->Announce(world.root, Text(1, 1000));
+  ASSERT_TRUE(world.engine->Admit(&s));
+  ASSERT_TRUE(world.engine->RunTo(&s, 300));
+  world.engine->Finish(&s, FinishReason::kPreempted, true);
+  const Match match = world.tree->Lookup(world.root, Text(1, 1000));
+  EXPECT_EQ(match.resume, 300);
+  EXPECT_EQ(match.point_class, PointClass::kHot);
+}
+
 TEST(PrefixTree, ARequestMayAskNotToBeCached) {
   World world;
   world.Run(Text(1, 500), {{400, PointRole::kNextUser}});

@@ -155,6 +155,14 @@ void TreeState::DropPointsAbove(NodeId id) {
   for (const NodeId point : above) DropPoint(point);
 }
 
+void TreeState::KeepPages(const Live& live) {
+  NodeId id = live.leaf;
+  while (!nodes[id].resident) id = nodes[id].parent;
+  if (nodes[id].parent == kNone || nodes[id].points_below > 0) return;
+  AddPoint(id, kNoFrame, false, PointRole::kEnd, live.family);
+  DropPointsAbove(id);
+}
+
 void TreeState::Hit(NodeId leaf, int64_t offset) {
   NodeId id = leaf;
   while (nodes[id].begin >= offset) id = nodes[id].parent;

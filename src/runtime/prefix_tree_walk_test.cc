@@ -17,7 +17,7 @@ namespace {
 
 class Walk {
  public:
-  explicit Walk(uint64_t seed) : random_(seed), world_(Budget(), Options(seed)) {
+  explicit Walk(uint64_t seed) : random_(seed), world_(Budget(), Options(seed), seed % 7 != 5) {
     roots_.push_back(world_.root);
     RootKey key{};
     key[0] = std::byte{1};
@@ -65,7 +65,7 @@ class Walk {
     if (seed % 3 == 1) options.rolling_tokens = 100, options.ladder_first = 64;
     options.ghost_tokens_max = seed % 4 == 0 ? 2000 : 1 << 30;
     options.divergence_tokens_min = 20;
-    options.recurrent = seed % 5 != 4;
+    options.recurrent = seed % 5 != 4 || seed % 7 == 5;
     return options;
   }
 
