@@ -2,7 +2,7 @@
 // rows as the file has them, whole numbers from panels; the last two with every instruction set of
 // this machine.
 //
-//   matmul_ladder [TYPE [ROWS COLS]]       q4_0 3712 2688, a layer of Nemotron 3 Nano
+//   matmul_ladder [TYPE [ROWS COLS]]       q4_0 3712 2688, a shared expert of a 30B hybrid
 //
 // Each rung prints GOP/s (a multiplication or an addition is one) for 1, 24 and 512 tokens on one thread
 // and on two, the median of five, over copies of the weight that no cache holds together; and whether
