@@ -284,6 +284,9 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
       options.context_tokens > 0 ? options.context_tokens : std::min(kContextDefault, claimed);
   resolved.context_tokens = each * resolved.sequences_max;
   resolved.sequence_tokens_max = each;
+  resolved.cache_bytes =
+      static_cast<uint64_t>(options.kept_states) *
+      runtime::FramePool::Stride(model::MakeStateLayout(spec, resolved.numerics).slot_bytes, true);
   resolved.rows_max = options.rows_max > 0 ? options.rows_max : std::min(kRowsDefault, each);
   return resolved;
 }
@@ -311,7 +314,8 @@ MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& o
     plan.weights -= std::min(plan.weights, size.replaced);
   }
   plan.logits =
-      static_cast<uint64_t>((options.sequences_max + 1) * model.spec.vocabulary) * sizeof(float);
+      static_cast<uint64_t>(options.sequences_max * model.spec.vocabulary) * sizeof(float) +
+      runtime::Sampler::Bytes(model.spec.vocabulary);
   plan.vectors = model.vector_bytes;
   plan.workspace =
       model::Workspace::Bytes(model.spec, options.numerics, options.rows_max, options.threads);

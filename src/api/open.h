@@ -55,6 +55,7 @@ struct RunOptions {
   Pin pin = Pin::kAuto;        // bind them to cores where that cannot hurt
   int64_t context_tokens = 0;  // 0: DefaultContext
   int64_t agents = 1;          // sequences at once
+  int64_t kept_states = 0;     // room for so many more, to go on from later
   int64_t rows_max = 0;        // rows of a step; 0: a default
   ActivationMode activations = ActivationMode::kAuto;
   std::optional<kernels::KvType> kv;  // the cache's numbers; none: what `activations` says
@@ -101,7 +102,7 @@ struct MemoryPlan {
   uint64_t vectors = 0;        // small tensors, decoded
   uint64_t workspace = 0;      // activations and scratch
   uint64_t states = 0;         // pages and slots
-  uint64_t logits = 0;         // a row for each sequence, and a copy to sample from
+  uint64_t logits = 0;         // a row for each sequence, and the sampler's own
   // Measured by who makes the plan, not computed: zero from PlanMemory.
   uint64_t text = 0;           // heap of tokenizer, template, metadata
   uint64_t program = 0;        // code and libraries

@@ -1,5 +1,6 @@
 #include "chat/session.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace lode::chat {
@@ -33,14 +34,71 @@ Result<std::vector<int32_t>> Session::Encode(const text::RenderedPrompt& prompt)
   return ids;
 }
 
-Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& options,
-                           const std::function<void(const text::OutputEvent&)>& on_event) {
+Result<std::vector<int32_t>> Session::Render(const Json& request, std::string* text) const {
   LODE_ASSIGN(
       const Json variables,
       text::MakeTemplateVariables(request, {.bos_token = options_.bos, .eos_token = options_.eos}));
   LODE_ASSIGN(const text::RenderedPrompt rendered, template_->RenderWithOrigin(variables));
-  const std::string& prompt = rendered.text;
-  LODE_ASSIGN(const std::vector<int32_t> ids, Encode(rendered));
+  *text = rendered.text;
+  return Encode(rendered);
+}
+
+std::vector<runtime::Probe> Session::FindProbes(const Json& request,
+                                                const std::vector<int32_t>& ids) const {
+  std::vector<runtime::Probe> probes;
+  const Json* messages = FindKey(request, "messages");
+  if (messages == nullptr || !messages->is_array()) return probes;
+  const auto ask = [&](const Json& other, runtime::PointRole role) {
+    std::string text;
+    const auto rendered = Render(other, &text);
+    if (!rendered.ok()) return;
+    const auto parted = std::mismatch(ids.begin(), ids.end(), rendered->begin(), rendered->end());
+    const int64_t offset = parted.first - ids.begin();
+    if (offset > 0) probes.push_back({offset, role});
+  };
+  const Json user = {{"role", "user"}, {"content", "?"}};
+  Json next = request;
+  next["messages"].push_back({{"role", "assistant"}, {"content", "!"}});
+  next["messages"].push_back(user);
+  ask(next, runtime::PointRole::kNextUser);
+
+  const Json* tools = FindKey(request, "tools");
+  if (tools != nullptr && tools->is_array() && !tools->empty()) {
+    const Json* function = FindKey(tools->front(), "function");
+    const Json call = {{"type", "function"},
+                       {"id", "call_0"},
+                       {"function",
+                        {{"name", function == nullptr ? "" : GetString(*function, "name")},
+                         {"arguments", Json::object()}}}};
+    next = request;
+    next["messages"].push_back(
+        {{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::array({call})}});
+    next["messages"].push_back({{"role", "tool"}, {"tool_call_id", "call_0"}, {"content", "!"}});
+    ask(next, runtime::PointRole::kNextTool);
+  }
+
+  next = request;
+  next["messages"] = Json::array();
+  for (const Json& message : *messages) {
+    if (GetString(message, "role") != "system") break;
+    next["messages"].push_back(message);
+  }
+  next["messages"].push_back(user);
+  ask(next, runtime::PointRole::kSystem);
+
+  next = request;
+  next["add_generation_prompt"] = false;
+  ask(next, runtime::PointRole::kRetry);
+  return probes;
+}
+
+Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& options,
+                           const std::function<void(const text::OutputEvent&)>& on_event) {
+  std::string prompt;
+  LODE_ASSIGN(const std::vector<int32_t> ids, Render(request, &prompt));
+  runtime::GenerateOptions generate = options;
+  const std::vector<runtime::Probe> probes = FindProbes(request, ids);
+  generate.probes.insert(generate.probes.end(), probes.begin(), probes.end());
 
   text::OutputParserOptions parsing;
   // The prompt itself says whether the answer begins inside a trace.
@@ -56,7 +114,7 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
     for (const text::OutputEvent& event : events) on_event(event);
     reply.output.Add(events);
   };
-  LODE_ASSIGN(reply.report, conversation_.Generate(ids, options, [&](int32_t token) {
+  LODE_ASSIGN(reply.report, conversation_.Generate(ids, generate, [&](int32_t token) {
     pass_on(parser.Push(decoder.Push(token)));
     return true;
   }));

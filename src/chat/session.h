@@ -39,6 +39,11 @@ class Session {
 
  private:
   Result<std::vector<int32_t>> Encode(const text::RenderedPrompt& prompt) const;
+  Result<std::vector<int32_t>> Render(const Json& request, std::string* text) const;
+  // Where later prompts will part from this one, as the template itself says: it renders what may
+  // come next. A request that it refuses tells nothing.
+  std::vector<runtime::Probe> FindProbes(const Json& request,
+                                         const std::vector<int32_t>& ids) const;
 
   const text::Tokenizer* tokenizer_;
   const text::ChatTemplate* template_;

@@ -27,6 +27,9 @@ struct Flags {
   bool think = false, no_think = false, no_special = false, quiet = false;
 };
 
+// Behind the last user turn, before a tool's result, at the end of the answer.
+constexpr int64_t kKeptStates = 3;
+
 constexpr char kHelp[] =
     "  /help           this\n"
     "  /reset          forget the dialogue\n"
@@ -200,6 +203,7 @@ Result<void> RunChat(Flags& flags) {
                  "'lode generate' continues plain text");
   }
   LODE_ASSIGN(const runtime::SamplingOptions sampling, flags.sampling.Resolve(tools.sampling));
+  flags.model.run.kept_states = kKeptStates;
   LODE_ASSIGN(api::Running running, flags.model.Open(std::move(source)));
   Dialogue dialogue(&flags, &running, &tools, sampling);
   if (!flags.message.empty()) return dialogue.Ask(flags.message);

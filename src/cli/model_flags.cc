@@ -43,6 +43,15 @@ void SamplingFlags::AddTo(CLI::App* verb) {
   verb->add_option("--min-p", min_p,
                    "keep tokens at least this likely, as a share of the likeliest")
       ->check(CLI::Range(0.0, 1.0));
+  verb->add_option("--typical-p", typical_p,
+                   "keep tokens of a typical surprise up to this probability")
+      ->check(CLI::Range(0.0, 1.0));
+  verb->add_option("--repetition-penalty", repetition_penalty,
+                   "above 1: tokens that are in the text already become less likely");
+  verb->add_option("--frequency-penalty", frequency_penalty,
+                   "taken off a token's logit for each time it is in the answer");
+  verb->add_option("--presence-penalty", presence_penalty,
+                   "taken off a token's logit once it is in the answer");
   verb->add_option("--seed", seed, "the same seed gives the same text");
 }
 
@@ -53,6 +62,10 @@ Result<runtime::SamplingOptions> SamplingFlags::Resolve(
   if (top_p) options.top_p = *top_p;
   if (top_k) options.top_k = *top_k;
   if (min_p) options.min_p = *min_p;
+  if (typical_p) options.typical_p = *typical_p;
+  if (repetition_penalty) options.repetition_penalty = *repetition_penalty;
+  if (frequency_penalty) options.frequency_penalty = *frequency_penalty;
+  if (presence_penalty) options.presence_penalty = *presence_penalty;
   if (seed) {
     options.seed = *seed;
   } else {

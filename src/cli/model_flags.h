@@ -23,7 +23,8 @@ struct ModelFlags {
 };
 
 struct SamplingFlags {
-  std::optional<double> temperature, top_p, min_p;
+  std::optional<double> temperature, top_p, min_p, typical_p;
+  std::optional<double> repetition_penalty, frequency_penalty, presence_penalty;
   std::optional<int64_t> top_k;
   std::optional<uint64_t> seed;
 

@@ -151,6 +151,7 @@ class Engine {
   bool TooLong(int64_t tokens) const {
     return sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_;
   }
+  int64_t sequence_tokens_max() const { return sequence_tokens_max_; }
   // How many that would be at most.
   int64_t PagesToReserve(const Sequence& sequence, int64_t tokens) const;
   // A slot for the step to come, as Reserve would take it later; false when there is no room.

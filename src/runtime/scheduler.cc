@@ -120,9 +120,16 @@ Result<RequestId> Scheduler::Submit(Request request) {
   task->request = std::move(request);
   task->tokens = task->request.prompt;
   const auto prompt = static_cast<int64_t>(task->tokens.size());
+  if (engine_->TooLong(prompt)) {
+    return Error(Code::kNoSpace,
+                 Format("the context is full at %lld tokens, and the prompt has %lld",
+                        static_cast<long long>(engine_->sequence_tokens_max()),
+                        static_cast<long long>(prompt)),
+                 "start with a larger --context");
+  }
   const uint64_t least = engine_->frames().BytesOf(
       engine_->has_pages() ? PageCount(prompt + 1) : 0, engine_->has_slots() ? 1 : 0);
-  if (least > engine_->frames().budget() || engine_->TooLong(prompt)) {
+  if (least > engine_->frames().budget()) {
     return Error(Code::kNoSpace,
                  Format("a prompt of %lld tokens takes %s of context, and there are %s in all",
                         static_cast<long long>(prompt), HumanBytesBinary(least).c_str(),
