@@ -66,7 +66,6 @@ Result<void> RunGenerate(Flags& flags) {
   std::optional<double> prompt_joules;  // known when the first token comes
   runtime::SchedulerOptions scheduling;
   scheduling.chunk_rows = flags.chunk;
-  // Nothing comes after this answer.
   scheduling.tree.spare_tokens = scheduling.tree.rolling_tokens = scheduling.tree.ladder_first = 0;
   runtime::Conversation conversation(running.engine.get(), scheduling);
   text::StreamDecoder decoder(*tools.tokenizer);
