@@ -171,7 +171,7 @@ TEST_F(ContextFaultTest, TheDataIsOnTheDiskBeforeTheFooterAndAllOfItBeforeTheNam
   // The parent's second name is there for good before the delta takes the first.
   disk_.log.clear();
   ASSERT_TRUE(Open().Save("a", new_.image, delta_).ok());
-  EXPECT_EQ(disk_.log.substr(0, 4), "LSTW");
+  EXPECT_EQ(disk_.log.substr(0, 7), "ULRUSTW");
   EXPECT_EQ(disk_.log.substr(disk_.log.size() - 6), "WDWSRS");
 }
 

@@ -143,24 +143,29 @@ Result<std::unique_ptr<ContextFile>> OpenFile(Disk* disk, int folder, const std:
   return ContextOpener::Open(std::move(source), name, options, find_parent, depth_max);
 }
 
-// Gives the parent a second name by its digest. False where that cannot be done.
+// Gives the parent a second name by its digest. False where that cannot be done. The name is only
+// given to the very file that was opened: meanwhile another saver may have put another one there,
+// and a third may rely on what it finds under the digest. So the link is made aside and looked at.
 bool LinkBase(Disk* disk, int folder, const ContextFile& parent) {
-  struct stat opened, linked;
-  if (::fstat(ContextOpener::Source(parent).descriptor(), &opened) != 0) return false;
   const std::string base = BaseName(parent.digest());
   const std::string file = parent.name() + kFileEnding;
-  const bool made = disk->Link(folder, file.c_str(), base.c_str()) == 0;
-  if (!made && errno != EEXIST) return false;
-  if (!made) return HeadOf(disk, folder, base).ok();
-  // Saved anew between our opening it and the link? And the link must last longer than the delta's
-  // own name, which may be the parent's.
-  if (::fstatat(folder, base.c_str(), &linked, AT_SYMLINK_NOFOLLOW) == 0 &&
-      linked.st_ino == opened.st_ino && linked.st_dev == opened.st_dev &&
-      (disk->Sync(folder) == 0 || errno == EINVAL || errno == ENOTSUP)) {
-    return true;
+  const std::string aside = ".base-" + std::to_string(::gettid()) + kPartEnding;
+  const auto is_parent = [&](const std::string& name) {
+    struct stat opened, there;
+    return ::fstat(ContextOpener::Source(parent).descriptor(), &opened) == 0 &&
+           ::fstatat(folder, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           there.st_ino == opened.st_ino && there.st_dev == opened.st_dev;
+  };
+  if (!is_parent(base)) {
+    (void)disk->Unlink(folder, aside.c_str());  // of a thread of this number that died here
+    if (disk->Link(folder, file.c_str(), aside.c_str()) == 0 && is_parent(aside)) {
+      (void)disk->Rename(folder, aside.c_str(), base.c_str());
+    }
+    // Still there after a failure, and when both names were the same file's already.
+    (void)disk->Unlink(folder, aside.c_str());
   }
-  (void)disk->Unlink(folder, base.c_str());
-  return false;
+  // The link must last longer than the delta's own name, which may be the parent's.
+  return is_parent(base) && (disk->Sync(folder) == 0 || errno == EINVAL || errno == ENOTSUP);
 }
 
 // Removes bases that no context, and no unfinished save, needs. Nothing when savers are at work.

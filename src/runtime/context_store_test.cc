@@ -270,24 +270,27 @@ TEST_F(ContextTest, TheSecondSaverOfANameGetsASentenceAndTheFirstIsUnharmed) {
 }
 
 TEST_F(ContextTest, ManySaversAtOnceLeaveWholeFiles) {
+  disk_.dawdles = true;
   std::vector<std::thread> threads;
   std::atomic<int> saved = 0;
-  for (int t = 0; t < 4; ++t) {
+  for (int t = 0; t < 6; ++t) {
     threads.emplace_back([&, t] {
+      const std::string name(1, static_cast<char>('x' + t % 3));
       for (int i = 0; i < 15; ++i) {
         const TestContext context(SomeTokens(40 + i, i % 2), {40});
-        const auto report = Open().Save(t % 2 == 0 ? "x" : "y", context.image, DeltaOf("x"));
-        saved += report.ok() ? 1 : 0;
-        const auto file = Open().OpenContext("x");
+        saved += Open().Save(name, context.image, DeltaOf("x")).ok() ? 1 : 0;
+        // Whoever saved it last: it is whole, with all of its parents.
+        const auto file = Open().OpenContext(name);
         if (file.ok()) {
           EXPECT_EQ((*file)->DeepestSound(), 40);
+          for (const auto& damage : (*file)->damage()) ADD_FAILURE() << damage.reason;
         }
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_GE(saved, 15);
-  EXPECT_EQ(FilesBeginningWith(".x.part"), 0);
+  EXPECT_GT(saved, 0);
+  EXPECT_EQ(Open().Sweep()->parts, 0);
 }
 
 TEST_F(ContextTest, ACancelledSaveGoesOnWhereItStopped) {

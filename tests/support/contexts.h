@@ -214,7 +214,10 @@ class FaultyDisk : public Disk {
     return Do('R', [&] { return Disk::Rename(folder, from, to); });
   }
   int Link(int folder, const char* from, const char* to) override {
-    return Do('L', [&] { return Disk::Link(folder, from, to); });
+    Dawdle();
+    const int result = Do('L', [&] { return Disk::Link(folder, from, to); });
+    Dawdle();
+    return result;
   }
   int Unlink(int folder, const char* name) override {
     return Do('U', [&] { return Disk::Unlink(folder, name); });
@@ -225,7 +228,12 @@ class FaultyDisk : public Disk {
     return 0;
   }
 
+  bool dawdles = false;  // around calls where others may come in between
+
  private:
+  void Dawdle() const {
+    if (dawdles) ::usleep(500);
+  }
   bool Count(char letter) {
     if (keeps_log) log += letter;
     const int call = ++calls;
