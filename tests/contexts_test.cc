@@ -2,9 +2,11 @@
 // it, every row of logits that a token is drawn from has the bits of a cold run, token by token, alone,
 // on one thread. And each planted fault turns it red.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -13,6 +15,7 @@
 
 #include "formats/open.h"
 #include "model/bind.h"
+#include "runtime/saved_context.h"
 #include "runtime/scheduler.h"
 
 namespace lode::runtime {
@@ -325,6 +328,71 @@ TEST(Contexts, PreemptedAnswersGoOnWithTheSameBits) {
   EXPECT_EQ(tally.wrong, 0);
   EXPECT_EQ(tally.failed, 0);
   EXPECT_GT(tally.preempted, 0);
+}
+
+TEST(Contexts, ARestoredContextGoesOnWithTheSameBits) {
+  const std::string folder = ::testing::TempDir() + "lode_contexts_" + std::to_string(::getpid());
+  for (const Subject& subject : kSubjects) {
+    SCOPED_TRACE(subject.path);
+    const auto model = Load(Golden(subject.path));
+    ASSERT_NE(model, nullptr);
+    Oracle oracle(*model, subject.numerics);
+    ContextFingerprints prints;
+    prints.model = {Sha256(std::string(subject.path)), subject.path};
+    prints.numerics = {Sha256(std::string(subject.numerics.name)), subject.numerics.name};
+    auto store = ContextStore::Open(folder);
+    ASSERT_TRUE(store.ok()) << store.error().ToString();
+    std::vector<Token> text;
+    for (const size_t length : {1u, 127u, 128u, 129u, 300u}) {
+      Prompts prompts(static_cast<uint32_t>(length), model->spec.vocabulary);
+      // One process computes and saves; another restores and goes on with three tokens more.
+      for (const bool first : {true, false}) {
+        EngineOptions options = Options(subject.numerics);
+        options.context_tokens = 1024;
+        options.sequences_max = 4;
+        Engine engine(*model, options);
+        SchedulerOptions scheduling;
+        int64_t wrong = 0;
+        scheduling.on_logits = [&](RequestId, int64_t, std::span<const float> logits) {
+          const std::vector<float>& want = oracle.After(text);
+          wrong += std::memcmp(want.data(), logits.data(), want.size() * sizeof(float)) != 0;
+        };
+        Scheduler scheduler(&engine, scheduling);
+        if (first) {
+          text.clear();
+          while (text.size() < length) text.push_back(prompts.Any(50));
+        } else {
+          auto file = store->OpenContext("walk");
+          ASSERT_TRUE(file.ok()) << file.error().ToString();
+          const auto restored = RestoreContext(&scheduler, **file, prints);
+          ASSERT_TRUE(restored.ok()) << restored.error().ToString();
+          EXPECT_EQ(*restored, static_cast<int64_t>(length));
+          for (int i = 0; i < 3; ++i) text.push_back(prompts.Any(50));
+          ContextFingerprints other = prints;
+          other.model.digest[0] ^= std::byte{1};
+          EXPECT_FALSE(RestoreContext(&scheduler, **file, other).ok());
+        }
+        Request request;
+        request.prompt = text;
+        request.tokens_max = 1;
+        request.root = scheduler.default_root();
+        ASSERT_TRUE(scheduler.Submit(std::move(request)).ok());
+        int64_t resumed = -1;
+        while (scheduler.Step([&](const Event& event) {
+          if (event.kind == Event::Kind::kStarted) resumed = event.match.resume;
+        })) {
+          scheduler.tree().Check();
+        }
+        EXPECT_EQ(wrong, 0) << length;
+        EXPECT_EQ(resumed, first ? 0 : static_cast<int64_t>(length));
+        if (!first) continue;
+        const auto saved = SaveContext(&scheduler, &*store, "walk", text, prints, Json::object());
+        ASSERT_TRUE(saved.ok()) << saved.error().ToString();
+        EXPECT_EQ(saved->tokens, static_cast<int64_t>(length));
+      }
+    }
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Contexts, EachPlantedFaultIsSeen) {

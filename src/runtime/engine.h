@@ -158,6 +158,7 @@ class Engine {
   bool TakeNextSlot(Sequence* sequence);
 
   FramePool& frames() { return *frames_; }
+  const model::StateLayout& layout() const { return runner_.layout(); }
   bool has_pages() const { return page_bytes_ > 0; }
   bool has_slots() const { return slot_bytes_ > 0; }
 

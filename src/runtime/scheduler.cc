@@ -273,6 +273,7 @@ void Scheduler::Preempt(Task* task) {
   const auto at = std::find_if(running_.begin(), running_.end(),
                                [&](const auto& other) { return other.get() == task; });
   AnnounceOptions announce;
+  announce.probes = task->request.probes;
   announce.family = task->request.family;
   announce.use_cache = task->request.use_cache;
   task->live = tree_.Announce(task->request.root, task->tokens, announce);
@@ -433,6 +434,7 @@ bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
     if (task->cancelled && !task->done) Finish(task.get(), StopReason::kCancelled, on_event);
   }
   Sweep();
+  tree_.SetNow(options_.milliseconds() * 1e-3);
   AdmitWaiting(on_event);
   if (running_.empty()) {
     LODE_CHECK(queue_.empty());  // whoever is parked waits for one that runs

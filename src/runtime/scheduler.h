@@ -78,6 +78,7 @@ class Scheduler {
   // The root that requests have which nobody else opened one for.
   RootId default_root() const { return default_root_; }
   PrefixTree& tree() { return tree_; }
+  Engine& engine() { return *engine_; }
 
   // Errors: kBadInput for an empty prompt, token ids outside the vocabulary, sampling options;
   // kNoSpace for one that can never fit, with the bytes, and when the queue is full.
