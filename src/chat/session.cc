@@ -114,7 +114,9 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
     for (const text::OutputEvent& event : events) on_event(event);
     reply.output.Add(events);
   };
+  tokens_ = ids;
   LODE_ASSIGN(reply.report, conversation_.Generate(ids, generate, [&](int32_t token) {
+    tokens_.push_back(token);
     pass_on(parser.Push(decoder.Push(token)));
     return true;
   }));

@@ -37,6 +37,10 @@ class Session {
   Result<Reply> Ask(const Json& request, const runtime::GenerateOptions& options,
                     const std::function<void(const text::OutputEvent&)>& on_event);
 
+  // Prompt and answer of the last request, as token ids.
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  runtime::Scheduler& scheduler() { return conversation_.scheduler(); }
+
  private:
   Result<std::vector<int32_t>> Encode(const text::RenderedPrompt& prompt) const;
   Result<std::vector<int32_t>> Render(const Json& request, std::string* text) const;
@@ -49,6 +53,7 @@ class Session {
   const text::ChatTemplate* template_;
   SessionOptions options_;
   runtime::Conversation conversation_;
+  std::vector<int32_t> tokens_;
 };
 
 }  // namespace lode::chat

@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 
+#include "api/contexts.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/power.h"
@@ -15,6 +17,7 @@
 #include "cli/model_flags.h"
 #include "cli/speed.h"
 #include "cli/verbs.h"
+#include "runtime/saved_context.h"
 
 namespace lode::cli {
 namespace {
@@ -24,11 +27,13 @@ struct Flags {
   SamplingFlags sampling;
   std::string system, message;
   int64_t count = 1024;
+  std::string context;  // a number of tokens, or the name of a kept one
   bool think = false, no_think = false, no_special = false, quiet = false;
 };
 
 // Behind the last user turn, before a tool's result, at the end of the answer.
 constexpr int64_t kKeptStates = 3;
+constexpr int64_t kContextMax = int64_t{1} << 24;
 
 constexpr char kHelp[] =
     "  /help           this\n"
@@ -84,7 +89,41 @@ class Dialogue {
 
   const Json& messages() const { return messages_; }
 
+  // The dialogue and its state as they were kept under this name; from now on every answer keeps
+  // them again. A name that is not there yet is a new dialogue.
+  Result<void> GoOn(const std::string& name, const api::TextTools& tools) {
+    LODE_TRY(runtime::ContextStore::CheckName(name));
+    LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
+    store_.emplace(std::move(store));
+    fingerprints_ = api::FingerprintsOf(running_, tools);
+    context_ = name;
+    auto file = store_->OpenContext(name, {});
+    if (!file.ok()) {
+      if (file.error().code() == Code::kNotFound) return {};
+      return std::move(file).error();
+    }
+    LODE_ASSIGN(const int64_t tokens,
+                runtime::RestoreContext(&session_.scheduler(), **file, fingerprints_));
+    const Json* messages = FindKey((*file)->meta(), "messages");
+    if (messages != nullptr && messages->is_array()) messages_ = *messages;
+    if (!flags_.quiet) {
+      std::fprintf(stderr, "[%s: %lld messages, %lld tokens are here again]\n", name.c_str(),
+                   static_cast<long long>(messages_.size()), static_cast<long long>(tokens));
+    }
+    return {};
+  }
+
  private:
+  Result<void> Keep() {
+    if (context_.empty()) return {};
+    Json meta;
+    meta["messages"] = messages_;
+    const auto saved = runtime::SaveContext(&session_.scheduler(), &*store_, context_,
+                                            session_.tokens(), fingerprints_, meta);
+    if (!saved.ok()) return saved.error();
+    return {};
+  }
+
   Result<void> Answer() {
     Json request;
     request["messages"] = messages_;
@@ -110,6 +149,7 @@ class Dialogue {
     if (!reply.output.reasoning.empty()) said["reasoning_content"] = reply.output.reasoning;
     messages_.push_back(std::move(said));
     if (!flags_.quiet) PrintSpeed(reply.report, *running_.engine, energy.Joules());
+    LODE_TRY(Keep());
     if (reply.report.reason == runtime::StopReason::kContextFull) {
       std::fprintf(stderr, "The context of %lld tokens is full; /reset starts anew, --context N "
                            "makes more room.\n",
@@ -125,6 +165,9 @@ class Dialogue {
   bool terminal_;
   chat::Session session_;
   Json messages_;
+  std::string context_;  // kept under this name; empty: not kept
+  std::optional<runtime::ContextStore> store_;
+  runtime::ContextFingerprints fingerprints_;
 };
 
 // One message, over several lines when they end in a backslash. False at the end of input.
@@ -203,9 +246,18 @@ Result<void> RunChat(Flags& flags) {
                  "'lode generate' continues plain text");
   }
   LODE_ASSIGN(const runtime::SamplingOptions sampling, flags.sampling.Resolve(tools.sampling));
+  std::string name = flags.context;
+  if (ParseInt64(flags.context, &flags.model.run.context_tokens)) {
+    name.clear();
+    if (flags.model.run.context_tokens < 1 || flags.model.run.context_tokens > kContextMax) {
+      return Error(Code::kBadInput, "--context of " + Quote(flags.context) + " tokens",
+                   "take 1 to 16777216, or a name");
+    }
+  }
   flags.model.run.kept_states = kKeptStates;
   LODE_ASSIGN(api::Running running, flags.model.Open(std::move(source)));
   Dialogue dialogue(&flags, &running, &tools, sampling);
+  if (!name.empty()) LODE_TRY(dialogue.GoOn(name, tools));
   if (!flags.message.empty()) return dialogue.Ask(flags.message);
 
   const bool terminal = IsTerminal(STDIN_FILENO);
@@ -234,6 +286,11 @@ void AddChat(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* verb = app.add_subcommand("chat", "Talk to a model at the terminal");
   flags->model.AddTo(verb);
+  verb->remove_option(verb->get_option("--context"));
+  verb->add_option("--context", flags->context,
+                   "tokens of context to hold; or a name: the dialogue is kept under it and goes on "
+                   "from there next time")
+      ->type_name("N|NAME");
   verb->add_option("--system", flags->system, "a text that sets the scene");
   verb->add_option("-m,--message", flags->message, "ask this one thing and leave");
   verb->add_option("-n,--tokens", flags->count, "at most so many tokens an answer")

@@ -44,6 +44,7 @@ int Main(int argc, char** argv) {
   Action action;
   AddChat(app, &action);
   AddGenerate(app, &action);
+  AddCtx(app, &action);
   AddLogits(app, &action);
   AddTokenize(app, &action);
   AddDetokenize(app, &action);

@@ -63,7 +63,8 @@ class CliTest(unittest.TestCase):
     def test_version_and_help_teach(self):
         self.assertRegex(run("--version").stdout, r"^lode \d+\.\d+\.\d+")
         text = run("--help").stdout
-        for verb in ("chat", "generate", "logits", "tokenize", "detokenize", "render", "inspect", "convert", "pull", "bench", "selftest"):
+        for verb in ("chat", "ctx", "generate", "logits", "tokenize", "detokenize", "render", "inspect", "convert", "pull", "bench",
+                     "selftest"):
             self.assertIn(verb, text)
             self.assertEqual(run(verb, "--help").returncode, 0)
         self.assertEqual(run().returncode, 0)
@@ -130,6 +131,35 @@ class CliTest(unittest.TestCase):
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=60)
         self.assertEqual(child.returncode, 130)
+
+    def test_a_kept_dialogue_is_there_again_and_goes_on_with_the_same_words(self):
+        home = {"LODE_HOME": self.path("home")}
+        say = ["Good morrow, my lord.", "And what news?", "From Rome?"]
+        options = ("--seed", "1", "--temp", "1", "-n", "40")
+        at_once = run("chat", "demo", *options, stdin="\n".join(say) + "\n", env=home)
+        words = ""
+        for i, message in enumerate(say):
+            result = run("chat", "demo", "--context", "monday", *options, "-m", message, env=home)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            words += result.stdout
+            if i > 0:
+                self.assertIn("here again", result.stderr)
+                self.assertIn("reused", result.stderr)
+        self.assertEqual(words, at_once.stdout)
+        listed = json.loads(run("ctx", "ls", "--json", env=home).stdout)
+        self.assertEqual([entry["name"] for entry in listed], ["monday"])
+        self.assertEqual(run("ctx", "verify", "monday", env=home).returncode, 0)
+        shown = json.loads(run("ctx", "show", "monday", "--json", env=home).stdout)
+        self.assertEqual(len(shown["meta"]["messages"]), 2 * len(say))
+        self.assert_bad(run("chat", "demo", "--activations", "f32", "--context", "monday", "-m", "x", env=home),
+                        "numerics")
+        self.assert_bad(run("chat", "demo", "--context", "../up", "-m", "x", env=home), "'../up'")
+        path = os.path.join(home["LODE_HOME"], "contexts", "monday.lctx")
+        with open(path, "r+b") as file:
+            file.truncate(5000)
+        self.assert_bad(run("ctx", "show", "monday", env=home), "monday")
+        self.assertEqual(run("ctx", "rm", "monday", env=home).returncode, 0)
+        self.assert_bad(run("ctx", "rm", "monday", env=home), "no saved context")
 
     def test_the_prompt_must_be_given_and_fit(self):
         self.assert_bad(run("generate", "demo"), "-p TEXT")
