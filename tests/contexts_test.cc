@@ -104,6 +104,28 @@ class Oracle {
   std::map<std::vector<Token>, std::vector<float>> known_;
 };
 
+// Guesses what will be drawn, and is wrong once in three times.
+class TrueDrafter : public Drafter {
+ public:
+  TrueDrafter(Oracle* oracle, const SamplingOptions& sampling)
+      : oracle_(*oracle), sampling_(sampling), random_(static_cast<uint32_t>(sampling.seed)) {}
+
+  int64_t Propose(std::span<const int32_t> history, std::span<int32_t> drafts) override {
+    std::vector<Token> text(history.begin(), history.end());
+    for (int32_t& draft : drafts) {
+      draft = Sample(oracle_.After(text), sampling_, text.size());
+      if (random_() % 3 == 0) draft = draft == 0 ? 1 : draft - 1;
+      text.push_back(draft);
+    }
+    return static_cast<int64_t>(drafts.size());
+  }
+
+ private:
+  Oracle& oracle_;
+  SamplingOptions sampling_;
+  std::mt19937 random_;
+};
+
 // Prompts that share beginnings, cut anywhere: at and beside the edges of pages as well.
 class Prompts {
  public:
@@ -143,11 +165,13 @@ struct Setting {
   size_t prompt_max = 1000;
   int answer = 0;  // tokens of each; 0: below 12
   bool cancels = false;
+  int64_t drafts = 0;
   Fault fault = Fault::kNone;
 };
 
 struct Tally {
   int64_t rows = 0, wrong = 0, failed = 0;
+  int64_t drafted = 0, accepted = 0;
   int64_t cached = 0, preempted = 0, evicted = 0, cancelled = 0;
 };
 
@@ -173,6 +197,10 @@ class Walk {
     scheduling.tree.rolling_tokens = 48;
     scheduling.tree.ladder_first = 64;
     scheduling.tree.compare_published = setting.fault == Fault::kNone ? 1 : 0;
+    scheduling.drafts_max = scheduling.drafts_fixed = setting.drafts;
+    scheduling.drafter = [oracle](const Request& request) {
+      return std::make_unique<TrueDrafter>(oracle, request.sampling);
+    };
     scheduling.milliseconds = [this] { return clock_ += 1.0; };
     scheduling.on_logits = [this](RequestId id, int64_t position, std::span<const float> logits) {
       Compare(id, position, logits);
@@ -201,6 +229,8 @@ class Walk {
     }
     EXPECT_TRUE(texts_.empty()) << "requests without an end";
     tally_.preempted = scheduler_->preemptions();
+    tally_.drafted = scheduler_->drafted();
+    tally_.accepted = scheduler_->accepted();
     tally_.evicted = scheduler_->tree().counts().evicted;
     return tally_;
   }
@@ -284,6 +314,9 @@ TEST(Contexts, EveryDrawnRowHasTheBitsOfAColdRun) {
       {.rows_max = 300, .threads = 3, .cancels = true},
       {.chunk_rows = 64, .pages = 24, .slots = 5, .cancels = true},
       {.chunk_rows = 33, .running_max = 8, .pages = 9, .slots = 3},  // all are in each other's way
+      {.drafts = 1},
+      {.chunk_rows = 50, .rows_max = 300, .drafts = 3},
+      {.rows_max = 40, .pages = 24, .slots = 9, .cancels = true, .drafts = 5},
   };
   Tally all;
   for (const Subject& subject : kSubjects) {
@@ -298,21 +331,24 @@ TEST(Contexts, EveryDrawnRowHasTheBitsOfAColdRun) {
       EXPECT_EQ(tally.wrong, 0) << "of " << tally.rows;
       all.rows += tally.rows;
       all.cached += tally.cached;
-      all.preempted += tally.preempted;
+      all.drafted += tally.drafted;
+      all.accepted += tally.accepted;
       all.evicted += tally.evicted;
       all.cancelled += tally.cancelled;
       all.failed += tally.failed;
     }
   }
-  std::printf("    %lld rows; %lld tokens reused, %lld preemptions, %lld evictions, %lld cancelled, "
-              "%lld failed\n",
+  std::printf("    %lld rows; %lld tokens reused, %lld evictions, %lld cancelled, %lld of %lld guesses "
+              "stood\n",
               static_cast<long long>(all.rows), static_cast<long long>(all.cached),
-              static_cast<long long>(all.preempted), static_cast<long long>(all.evicted),
-              static_cast<long long>(all.cancelled), static_cast<long long>(all.failed));
+              static_cast<long long>(all.evicted), static_cast<long long>(all.cancelled),
+              static_cast<long long>(all.accepted), static_cast<long long>(all.drafted));
   // A grid that nothing happens in proves nothing.
   EXPECT_GT(all.cached, 5000);
   EXPECT_GT(all.evicted, 100);
   EXPECT_GT(all.cancelled, 10);
+  EXPECT_GT(all.accepted, 300);
+  EXPECT_GT(all.drafted, all.accepted + 200);
   EXPECT_EQ(all.failed, 0);  // nobody fails because another came
 }
 
@@ -402,10 +438,15 @@ TEST(Contexts, EachPlantedFaultIsSeen) {
   for (const Fault fault :
        {Fault::kWriteSharedPage, Fault::kWriteSharedSlot, Fault::kReadTargetSlot,
         Fault::kKeepSlotDirty, Fault::kForgetNewSlot, Fault::kPositionTooSmall,
-        Fault::kPositionTooLarge, Fault::kSwapPages, Fault::kStaleTail, Fault::kMixSlots}) {
+        Fault::kPositionTooLarge, Fault::kSwapPages, Fault::kStaleTail, Fault::kTrialInPlace,
+        Fault::kMixSlots}) {
     Tally tally;
     for (uint32_t seed = 1; seed <= 4 && tally.wrong == 0; ++seed) {
-      tally = Walk(*model, kF32, {.chunk_rows = 40, .requests = 24, .fault = fault}, seed, &oracle)
+      tally = Walk(*model, kF32, {.chunk_rows = 40,
+                                    .requests = 24,
+                                    .drafts = fault == Fault::kTrialInPlace ? 3 : 0,
+                                    .fault = fault},
+                   seed, &oracle)
                   .Run();
     }
     EXPECT_GT(tally.wrong, 0) << "fault " << static_cast<int>(fault);

@@ -10,7 +10,7 @@ Session::Session(runtime::Engine* engine, const text::Tokenizer* tokenizer,
     : tokenizer_(tokenizer),
       template_(chat_template),
       options_(std::move(options)),
-      conversation_(engine) {}
+      conversation_(engine, options_.scheduling) {}
 
 Result<std::vector<int32_t>> Session::Encode(const text::RenderedPrompt& prompt) const {
   if (options_.special_in_input) return tokenizer_->Encode(prompt.text);

@@ -19,6 +19,7 @@ namespace lode::chat {
 struct SessionOptions {
   std::string bos, eos;          // as the template wants them
   bool special_in_input = true;  // control tokens written in messages become control tokens
+  runtime::SchedulerOptions scheduling = {};
 };
 
 struct Reply {

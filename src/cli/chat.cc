@@ -45,6 +45,12 @@ constexpr char kHelp[] =
     "  /quit           leave (so does Ctrl-D)\n"
     "  Ctrl-C stops an answer. End a line with \\ to write several.\n";
 
+runtime::SchedulerOptions Scheduling(const Flags& flags) {
+  runtime::SchedulerOptions options;
+  options.drafts_max = flags.model.drafts;
+  return options;
+}
+
 class Dialogue {
  public:
   Dialogue(Flags* flags, api::Running* running, const api::TextTools* tools,
@@ -54,7 +60,7 @@ class Dialogue {
         sampling_(sampling),
         terminal_(IsTerminal(STDOUT_FILENO)),
         session_(running->engine.get(), tools->tokenizer.get(), tools->chat_template.get(),
-                 {tools->bos, tools->eos, !flags->no_special}) {
+                 {tools->bos, tools->eos, !flags->no_special, Scheduling(*flags)}) {
     options_.stop_ids = tools->stop_ids;
     options_.tokens_max = flags->count;
     options_.cancel = &Interrupted();
@@ -286,6 +292,7 @@ void AddChat(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* verb = app.add_subcommand("chat", "Talk to a model at the terminal");
   flags->model.AddTo(verb);
+  flags->model.AddDrafts(verb);
   verb->remove_option(verb->get_option("--context"));
   verb->add_option("--context", flags->context,
                    "tokens of context to hold; or a name: the dialogue is kept under it and goes on "

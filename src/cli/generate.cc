@@ -39,6 +39,15 @@ const char* ReasonName(runtime::StopReason reason) {
   return "?";
 }
 
+// One answer: no state is kept for another.
+runtime::SchedulerOptions Scheduling(const Flags& flags) {
+  runtime::SchedulerOptions options;
+  options.chunk_rows = flags.chunk;
+  options.drafts_max = flags.model.drafts;
+  options.tree.spare_tokens = options.tree.rolling_tokens = options.tree.ladder_first = 0;
+  return options;
+}
+
 Result<void> RunGenerate(Flags& flags) {
   if (flags.prompt.empty() == flags.file.empty()) {
     return Error(Code::kBadInput, "give the prompt with -p TEXT or with --file");
@@ -64,10 +73,7 @@ Result<void> RunGenerate(Flags& flags) {
 
   EnergyMeter energy;
   std::optional<double> prompt_joules;  // known when the first token comes
-  runtime::SchedulerOptions scheduling;
-  scheduling.chunk_rows = flags.chunk;
-  scheduling.tree.spare_tokens = scheduling.tree.rolling_tokens = scheduling.tree.ladder_first = 0;
-  runtime::Conversation conversation(running.engine.get(), scheduling);
+  runtime::Conversation conversation(running.engine.get(), Scheduling(flags));
   text::StreamDecoder decoder(*tools.tokenizer);
   std::string text;
   std::vector<int32_t> tokens;
@@ -116,6 +122,7 @@ void AddGenerate(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* verb = app.add_subcommand("generate", "Continue a text, without a chat template");
   flags->model.AddTo(verb);
+  flags->model.AddDrafts(verb);
   verb->add_option("-p,--prompt", flags->prompt, "the text to continue");
   verb->add_option("--file", flags->file, "read the text from a file");
   verb->add_option("-n,--tokens", flags->count, "at most so many new tokens")

@@ -24,6 +24,14 @@ void ModelFlags::AddTo(CLI::App* verb) {
       ->type_name("TEXT:{auto,bf16,f32,int8}");
 }
 
+void ModelFlags::AddDrafts(CLI::App* verb) {
+  verb->add_option("--draft", drafts,
+                   "guess up to so many tokens from earlier text; same words, fewer steps where it "
+                   "pays")
+      ->check(CLI::Range(int64_t{0}, int64_t{16}))
+      ->capture_default_str();
+}
+
 Result<api::Running> ModelFlags::Open(std::shared_ptr<const tensor::TensorSource> source,
                                       int64_t tokens_needed) {
   LODE_ASSIGN(run.activations, api::ParseActivations(activations));

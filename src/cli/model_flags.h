@@ -15,7 +15,10 @@ struct ModelFlags {
   std::string kv = "auto";
   std::string pin = "auto";
   api::RunOptions run;
+  int64_t drafts = 0;
 
+  // For verbs that answer.
+  void AddDrafts(CLI::App* verb);
   void AddTo(CLI::App* verb);
   // Without --context the caller may choose a size: `tokens_needed` if > 0.
   Result<api::Running> Open(std::shared_ptr<const tensor::TensorSource> source,

@@ -173,20 +173,17 @@ int64_t Engine::PagesToReserve(const Sequence& sequence, int64_t tokens) const {
          (tail ? 1 : 0);
 }
 
-Result<void> Engine::Reserve(Sequence* sequence, int64_t tokens) {
+Result<void> Engine::Reserve(Sequence* sequence, int64_t tokens, bool trial) {
   if (tokens == 0) return {};
   LODE_TRY(Grow(sequence, sequence->position_ + tokens));
   if (!has_slots()) return {};
   if (sequence->slot_ == kNoFrame) {
     const bool zeroed = fault_ != Fault::kKeepSlotDirty;
     sequence->slot_ = frames_->slots().Take(sequence->owner_, zeroed);
-  } else if (Shared(frames_->slots(), sequence->slot_)) {
-    TakeNextSlot(sequence);
-  } else {
-    return {};
   }
-  if (sequence->slot_ == kNoFrame ||
-      (Shared(frames_->slots(), sequence->slot_) && sequence->next_slot_ == kNoFrame)) {
+  const bool apart = trial || (sequence->slot_ != kNoFrame &&
+                               Shared(frames_->slots(), sequence->slot_));
+  if (sequence->slot_ == kNoFrame || (apart && !TakeNextSlot(sequence))) {
     return Error(Code::kNoSpace, "there is no room for another state",
                  "raise the number of agents");
   }
@@ -219,7 +216,7 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
   for (const StepItem& item : items) {
     LODE_CHECK(item.sequence->engine_ == this);
     LODE_TRY(CheckTokens(item.tokens));
-    LODE_TRY(Reserve(item.sequence, static_cast<int64_t>(item.tokens.size())));
+    LODE_TRY(Reserve(item.sequence, static_cast<int64_t>(item.tokens.size()), !item.commit));
     pages += item.sequence->pages_.size();
   }
   pointers_.clear();
@@ -237,6 +234,9 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
       const SlotId next = item.sequence->next_slot_;
       view.slot_source = Slot(item.sequence->slot_);
       view.slot_target = Slot(next == kNoFrame ? item.sequence->slot_ : next);
+      if (fault_ == Fault::kTrialInPlace && !item.commit) {
+        view.slot_target = Slot(item.sequence->slot_);
+      }
       if (fault_ == Fault::kReadTargetSlot) view.slot_source = view.slot_target;
       if (fault_ == Fault::kMixSlots && !views.empty()) {
         std::swap(view.slot_source, views.back().slot_source);
@@ -244,21 +244,25 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
     }
     views.push_back(view);
     if (logits == nullptr || item.want == StepItem::Want::kNone) continue;
-    const int64_t first = item.want == StepItem::Want::kAll ? 0 : count - 1;
+    const int64_t first =
+        item.want == StepItem::Want::kAll ? 0 : std::max<int64_t>(0, count - item.last);
     for (int64_t i = first; i < count; ++i) logit_rows.push_back(static_cast<int32_t>(begin + i));
   }
   LODE_CHECK(static_cast<int64_t>(tokens.size()) <= rows_max());
   if (tokens.empty()) return {};
   runner_.Forward({tokens, views, logit_rows, logits});
   for (const StepItem& item : items) {
-    Sequence& sequence = *item.sequence;
-    sequence.position_ += static_cast<int64_t>(item.tokens.size());
-    if (sequence.next_slot_ == kNoFrame || item.tokens.empty()) continue;
-    if (fault_ == Fault::kForgetNewSlot) std::swap(sequence.slot_, sequence.next_slot_);
-    frames_->slots().Unlease(sequence.slot_);
-    sequence.slot_ = std::exchange(sequence.next_slot_, kNoFrame);
+    if (item.commit) Keep(item.sequence, static_cast<int64_t>(item.tokens.size()));
   }
   return {};
+}
+
+void Engine::Keep(Sequence* sequence, int64_t rows) {
+  sequence->position_ += rows;
+  if (sequence->next_slot_ == kNoFrame || rows == 0) return;
+  if (fault_ == Fault::kForgetNewSlot) std::swap(sequence->slot_, sequence->next_slot_);
+  frames_->slots().Unlease(sequence->slot_);
+  sequence->slot_ = std::exchange(sequence->next_slot_, kNoFrame);
 }
 
 Result<void> Engine::Append(Sequence& sequence, std::span<const int32_t> tokens, float* logits,

@@ -34,6 +34,7 @@ enum class Fault : uint8_t {
   kPositionTooLarge,
   kSwapPages,         // the first two pages of a resumed sequence change places
   kStaleTail,         // a copied tail lacks its newest row
+  kTrialInPlace,      // a trial overwrites the state before it
   kMixSlots,          // two sequences of a step get each other's state
 };
 
@@ -87,6 +88,10 @@ struct StepItem {
   Sequence* sequence;
   std::span<const int32_t> tokens;
   enum class Want : uint8_t { kNone, kLast, kAll } want = Want::kLast;
+  int64_t last = 1;  // with kLast: so many rows at the end
+  // False: a trial. The sequence stays where it is until Keep says that all these rows are its own;
+  // another step forgets them.
+  bool commit = true;
 };
 
 class Engine {
@@ -111,6 +116,9 @@ class Engine {
   // when the context is full; frames taken until then stay with their sequences. The number of rows
   // must not exceed rows_max.
   Result<void> Step(std::span<const StepItem> items, float* logits);
+
+  // The rows of the last step, which was a trial of `rows` rows of this sequence, are its own.
+  void Keep(Sequence* sequence, int64_t rows);
 
   // A whole prompt in steps of `chunk` rows (0: rows_max). With `all`, `logits` gets every row [T,
   // V], else the last one [V] (or none, when null). `progress` is called after each step with the
@@ -146,7 +154,8 @@ class Engine {
   Result<Sequence> Fork(const Sequence& sequence);
 
   // Takes the frames that the next `tokens` rows of this sequence will write. Errors: kNoSpace.
-  Result<void> Reserve(Sequence* sequence, int64_t tokens);
+  // With `trial` also a place for the state that a trial leaves.
+  Result<void> Reserve(Sequence* sequence, int64_t tokens, bool trial = false);
   // Whether a sequence of so many tokens is more than one may have.
   bool TooLong(int64_t tokens) const {
     return sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_;

@@ -39,13 +39,19 @@ struct Scheduler::Task {
   LiveId live = kNone;
   std::optional<Sequence> sequence;
   int64_t rows = 0;             // of the step at hand
+  // Newest tokens that no step has made the sequence's own; one, unless guesses fell.
+  int64_t pending = 1;
+  std::vector<Token> drafts;    // of the step at hand
+  std::vector<Token> trial;     // the pending tokens and these
+  std::unique_ptr<Drafter> drafter;
+  std::optional<DraftLength> length;
   bool cancelled = false;
   bool done = false;
 
   int64_t position() const { return sequence->tokens(); }
   int64_t left() const { return static_cast<int64_t>(tokens.size()) - position(); }
-  // Only the newest token is to run: the others know the prompt.
-  bool answering() const { return answer > 0 && left() == 1; }
+  // Only its newest tokens are to run; else it is (again) at its prompt.
+  bool answering() const { return answer > 0 && left() == pending; }
 };
 
 Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
@@ -54,7 +60,8 @@ Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
       tree_(&engine->frames(), TreeOptionsFor(*engine, options.tree)),
       sampler_(engine->vocabulary()),
       cost_(engine->rows_max()),
-      logits_(static_cast<size_t>(options.running_max * engine->vocabulary())) {
+      logits_(static_cast<size_t>(options.running_max * (1 + options.drafts_max) *
+                                  engine->vocabulary())) {
   if (!options_.milliseconds) options_.milliseconds = SystemMilliseconds;
   const auto tenant = tree_.AddTenant({});
   LODE_CHECK(tenant.ok());
@@ -119,6 +126,11 @@ Result<RequestId> Scheduler::Submit(Request request) {
   task->id = next_id_;
   task->request = std::move(request);
   task->tokens = task->request.prompt;
+  if (options_.drafts_max > 0) {
+    task->drafter = options_.drafter ? options_.drafter(task->request)
+                                     : std::make_unique<NgramDrafter>();
+    task->length.emplace(options_.drafts_max);
+  }
   const auto prompt = static_cast<int64_t>(task->tokens.size());
   if (engine_->TooLong(prompt)) {
     return Error(Code::kNoSpace,
@@ -210,7 +222,14 @@ int64_t Scheduler::PromptRows(int64_t answers) const {
 void Scheduler::Build() {
   int64_t answers = 0;
   for (auto& task : running_) {
-    task->rows = task->answering() && answers < engine_->rows_max() ? 1 : 0;
+    task->rows = 0;
+    task->drafts.clear();
+    if (!task->answering() || answers + task->pending > engine_->rows_max()) continue;
+    if (task->drafter && !task->cancelled) Guess(task.get());
+    if (answers + task->pending + std::ssize(task->drafts) > engine_->rows_max()) {
+      task->drafts.clear();
+    }
+    task->rows = task->pending + std::ssize(task->drafts);
     answers += task->rows;
   }
   int64_t room = PromptRows(answers);
@@ -226,17 +245,43 @@ void Scheduler::Build() {
   }
 }
 
+// Fills the drafts of an answer's next step.
+void Scheduler::Guess(Task* task) {
+  int64_t count = options_.drafts_fixed;
+  if (count < 0) count = task->length->Choose(cost_, {static_cast<int64_t>(running_.size()) - 1});
+  count = std::min(count, options_.drafts_max);
+  if (task->request.tokens_max >= 0) {  // the step draws one token more than it has drafts
+    count = std::min(count, task->request.tokens_max - task->answer - 1);
+  }
+  // Rows that run again and again are a loss; then they are made its own first.
+  if (task->pending > options_.drafts_max) count = 0;
+  if (engine_->TooLong(task->position() + task->pending + count)) count = 0;
+  if (count <= 0) return;
+  task->drafts.resize(static_cast<size_t>(count));
+  task->drafts.resize(static_cast<size_t>(task->drafter->Propose(task->tokens, task->drafts)));
+  for (size_t i = 0; i < task->drafts.size(); ++i) {
+    if (task->drafts[i] < 0 || task->drafts[i] >= engine_->vocabulary()) task->drafts.resize(i);
+  }
+}
+
 // Takes the frames for a task's rows; evicts, then preempts the youngest. False: the task itself had
 // to go.
 bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
   while (true) {
-    const auto reserved = engine_->Reserve(&*task->sequence, rows);
+    const bool trial = !task->drafts.empty();
+    const auto reserved = engine_->Reserve(&*task->sequence, rows, trial);
     if (reserved.ok()) return true;
     const int64_t pages = std::max<int64_t>(0, engine_->PagesToReserve(*task->sequence, rows));
     if (!engine_->TooLong(task->position() + rows) &&
         tree_.MakeRoom(task->request.root, pages, engine_->has_slots() ? 1 : 0).ok() &&
-        engine_->Reserve(&*task->sequence, rows).ok()) {
+        engine_->Reserve(&*task->sequence, rows, trial).ok()) {
       return true;
+    }
+    if (trial) {  // guesses are worth nobody's place
+      rows -= std::ssize(task->drafts);
+      task->rows = rows;
+      task->drafts.clear();
+      continue;
     }
     Task* victim = engine_->TooLong(task->position() + rows) ? nullptr : Victim(task);
     if (victim == nullptr) {
@@ -270,6 +315,7 @@ void Scheduler::Preempt(Task* task) {
   ++preemptions_;
   End(task, FinishReason::kPreempted);
   task->rows = 0;
+  task->pending = 1;
   const auto at = std::find_if(running_.begin(), running_.end(),
                                [&](const auto& other) { return other.get() == task; });
   AnnounceOptions announce;
@@ -294,12 +340,21 @@ void Scheduler::Run(const Emit& emit) {
   std::vector<Task*> tasks;
   for (auto& task : running_) {
     if (task->done || task->rows == 0) continue;
-    StepItem item = {&*task->sequence, std::span<const Token>(task->tokens)
-                                           .subspan(static_cast<size_t>(task->position()),
-                                                    static_cast<size_t>(task->rows))};
-    const bool last = task->rows == task->left();
+    const int64_t drafts = std::ssize(task->drafts);
+    const auto own = std::span<const Token>(task->tokens)
+                         .subspan(static_cast<size_t>(task->position()),
+                                  static_cast<size_t>(task->rows - drafts));
+    StepItem item = {&*task->sequence, own};
+    if (drafts > 0) {
+      task->trial.assign(own.begin(), own.end());
+      task->trial.insert(task->trial.end(), task->drafts.begin(), task->drafts.end());
+      item.tokens = task->trial;
+      item.commit = false;
+    }
+    const bool last = task->rows - drafts == task->left();
     item.want = last ? StepItem::Want::kLast : StepItem::Want::kNone;
-    logit_rows += last ? 1 : 0;
+    item.last = 1 + drafts;
+    logit_rows += last ? static_cast<size_t>(1 + drafts) : 0;
     rows += task->rows;
     items.push_back(item);
     tasks.push_back(task.get());
@@ -310,14 +365,47 @@ void Scheduler::Run(const Emit& emit) {
   LODE_CHECK(stepped.ok());  // everything it needs was reserved and checked
   cost_.Observe(rows, options_.milliseconds() - start);
   const float* logits = logits_.data();
-  for (Task* task : tasks) {
-    const bool last = task->left() == 0;
-    Commit(task, task->rows, last ? logits : nullptr, emit);
-    if (last) logits += engine_->vocabulary();
-  }
+  for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
 }
 
-void Scheduler::Commit(Task* task, int64_t rows, const float* logits, const Emit& emit) {
+// What a step of so many rows means for a task. `logits` are those of its first row that has some;
+// returns where they end.
+const float* Scheduler::Commit(Task* task, int64_t rows, const float* logits, const Emit& emit) {
+  const int64_t drafts = std::ssize(task->drafts);
+  if (drafts == 0) {
+    const bool last = task->left() == 0;
+    if (last) task->pending = 0;
+    Moved(task, rows, emit);
+    if (task->cancelled) {
+      Finish(task, StopReason::kCancelled, emit);
+    } else if (last && Draw(task, logits, emit)) {
+      task->pending = 1;
+    }
+    return last ? logits + engine_->vocabulary() : logits;
+  }
+  // A trial: token after token for as long as each is the one that was guessed.
+  const float* const end = logits + (1 + drafts) * engine_->vocabulary();
+  drafted_ += drafts;
+  int64_t stand = 0;
+  while (true) {
+    if (!Draw(task, logits + stand * engine_->vocabulary(), emit)) return end;
+    ++task->pending;
+    if (stand == drafts || task->tokens.back() != task->drafts[static_cast<size_t>(stand)]) break;
+    ++stand;
+  }
+  accepted_ += stand;
+  task->length->Observe(drafts, stand);
+  task->drafter->Observe(drafts, stand);
+  if (stand == drafts) {  // all its rows are true
+    engine_->Keep(&*task->sequence, rows);
+    task->pending = 1;
+    Moved(task, rows, emit);
+  }
+  return end;
+}
+
+// The sequence has come further, by so many rows.
+void Scheduler::Moved(Task* task, int64_t rows, const Emit& emit) {
   const int64_t position = task->position();
   const int64_t prompt = static_cast<int64_t>(task->tokens.size()) - task->answer;
   if (position > prompt) {  // decoded tokens that have now run
@@ -336,13 +424,6 @@ void Scheduler::Commit(Task* task, int64_t rows, const float* logits, const Emit
   if (const auto tap = tree_.NextTap(task->live, position - 1); tap && tap->offset == position) {
     Freeze(task, tap->role);
   }
-  if (task->cancelled) return Finish(task, StopReason::kCancelled, emit);
-  if (logits == nullptr) return;
-  if (options_.on_logits) {
-    options_.on_logits(task->id, position,
-                       {logits, static_cast<size_t>(engine_->vocabulary())});
-  }
-  Draw(task, logits, emit);
 }
 
 // The state after all rows so far becomes a snapshot; the next step writes elsewhere.
@@ -360,6 +441,10 @@ void Scheduler::Freeze(Task* task, PointRole role) {
 // Chooses the next token. False: the request has ended.
 bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
   const Request& request = task->request;
+  if (options_.on_logits) {
+    options_.on_logits(task->id, static_cast<int64_t>(task->tokens.size()),
+                       {logits, static_cast<size_t>(engine_->vocabulary())});
+  }
   if (request.tokens_max == task->answer) {
     Finish(task, StopReason::kLength, emit);
     return false;

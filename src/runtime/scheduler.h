@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "runtime/draft.h"
 #include "runtime/draft_length.h"
 #include "runtime/engine.h"
 #include "runtime/prefix_tree.h"
@@ -61,6 +62,14 @@ struct SchedulerOptions {
   int64_t queue_max = 1024;     // requests that wait
   int64_t chunk_rows = 0;       // rows of a prompt in a step; 0: all that the engine takes
   double stall_milliseconds = 300.0;  // that prompts may hold up the answers of others
+  // Guessed tokens in a step at most, of each answer; 0: none are guessed. What is guessed shows in
+  // no token (draft.h): a step runs the guesses as a trial, and if not all of them stand, the next
+  // one runs those that do again from the state before.
+  int64_t drafts_max = 0;
+  // Who guesses, for each request; null: earlier text that began alike (NgramDrafter).
+  std::function<std::unique_ptr<Drafter>(const Request&)> drafter = nullptr;
+  // Fixed numbers of guesses instead of chosen ones (tests); below 0: chosen by what pays.
+  int64_t drafts_fixed = -1;
   // Tokens of an answer that room is promised for on admission; more come as there is room.
   int64_t answer_tokens = 1024;
   std::function<double()> milliseconds = nullptr;  // any clock; null: the system's
@@ -92,6 +101,8 @@ class Scheduler {
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   int64_t waiting() const { return static_cast<int64_t>(queue_.size()); }
   int64_t preemptions() const { return preemptions_; }
+  int64_t drafted() const { return drafted_; }    // tokens guessed so far
+  int64_t accepted() const { return accepted_; }  // of these, those that stand
 
  private:
   struct Task;
@@ -110,7 +121,9 @@ class Scheduler {
   void Preempt(Task* task);
   Task* Victim(const Task* asking);
   void Run(const Emit& emit);
-  void Commit(Task* task, int64_t rows, const float* logits, const Emit& emit);
+  void Guess(Task* task);
+  const float* Commit(Task* task, int64_t rows, const float* logits, const Emit& emit);
+  void Moved(Task* task, int64_t rows, const Emit& emit);
   void Freeze(Task* task, PointRole role);
   bool Draw(Task* task, const float* logits, const Emit& emit);
   void End(Task* task, FinishReason reason);
@@ -124,11 +137,11 @@ class Scheduler {
   RootId default_root_ = 0;
   Sampler sampler_;
   StepCost cost_;
-  std::vector<float> logits_;  // [running_max, V]
+  std::vector<float> logits_;  // [running_max (1 + drafts_max), V]
   std::deque<std::unique_ptr<Task>> queue_;
   Tasks running_;
   RequestId next_id_ = 1;
-  int64_t preemptions_ = 0;
+  int64_t preemptions_ = 0, drafted_ = 0, accepted_ = 0;
 };
 
 }  // namespace lode::runtime
