@@ -285,6 +285,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   resolved.context_tokens = each * resolved.sequences_max;
   resolved.sequence_tokens_max = each;
   resolved.cache_bytes =
+      options.cache_bytes +
       static_cast<uint64_t>(options.kept_states) *
       runtime::FramePool::Stride(model::MakeStateLayout(spec, resolved.numerics).slot_bytes, true);
   resolved.rows_max = options.rows_max > 0 ? options.rows_max : std::min(kRowsDefault, each);

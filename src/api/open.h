@@ -56,6 +56,7 @@ struct RunOptions {
   int64_t context_tokens = 0;  // 0: DefaultContext
   int64_t agents = 1;          // sequences at once
   int64_t kept_states = 0;     // room for so many more, to go on from later
+  uint64_t cache_bytes = 0;    // and so many bytes of pages and states
   int64_t rows_max = 0;        // rows of a step; 0: a default
   ActivationMode activations = ActivationMode::kAuto;
   std::optional<kernels::KvType> kv;  // the cache's numbers; none: what `activations` says
