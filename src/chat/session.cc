@@ -92,6 +92,19 @@ std::vector<runtime::Probe> Session::FindProbes(const Json& request,
   return probes;
 }
 
+// Ids that differ although the messages are those of the last request and more: the template writes
+// them anew (it drops old reasoning, moves a marker).
+void Session::ExplainReuse(const Json& request, runtime::Match* match) {
+  const Json* messages = FindKey(request, "messages");
+  const bool goes_on = messages != nullptr && messages->is_array() && messages_.is_array() &&
+                       !messages_.empty() && messages->size() >= messages_.size() &&
+                       std::equal(messages_.begin(), messages_.end(), messages->begin());
+  if (goes_on && match->reason == runtime::Reason::kDiverged) {
+    match->reason = runtime::Reason::kTemplateRerender;
+  }
+  messages_ = messages == nullptr ? Json() : *messages;
+}
+
 Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& options,
                            const std::function<void(const text::OutputEvent&)>& on_event) {
   std::string prompt;
@@ -121,6 +134,7 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
     return true;
   }));
   pass_on(parser.Push(decoder.Flush()));
+  ExplainReuse(request, &reply.report.match);
   text::StopCause cause = text::StopCause::kStop;
   if (reply.report.reason == runtime::StopReason::kCancelled) cause = text::StopCause::kCancelled;
   if (reply.report.reason == runtime::StopReason::kLength ||

@@ -47,6 +47,7 @@ class Session {
   Result<std::vector<int32_t>> Render(const Json& request, std::string* text) const;
   // Where later prompts will part from this one, as the template itself says: it renders what may
   // come next. A request that it refuses tells nothing.
+  void ExplainReuse(const Json& request, runtime::Match* match);
   std::vector<runtime::Probe> FindProbes(const Json& request,
                                          const std::vector<int32_t>& ids) const;
 
@@ -55,6 +56,7 @@ class Session {
   SessionOptions options_;
   runtime::Conversation conversation_;
   std::vector<int32_t> tokens_;
+  Json messages_;  // of the last request
 };
 
 }  // namespace lode::chat

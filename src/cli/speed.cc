@@ -37,7 +37,13 @@ void PrintSpeed(const runtime::GenerateReport& report, const runtime::Engine& en
   const int64_t computed = report.prompt_tokens - report.reused_tokens;
   std::string line = Format("prompt %lld tokens", static_cast<long long>(report.prompt_tokens));
   if (report.reused_tokens > 0) {
-    line += Format(" (%lld reused)", static_cast<long long>(report.reused_tokens));
+    line += Format(" (%lld reused", static_cast<long long>(report.reused_tokens));
+    // Why no more, when more was known or something differs from what was said before.
+    const runtime::Reason reason = report.match.reason;
+    if (reason != runtime::Reason::kComplete && reason != runtime::Reason::kNewPrefix) {
+      line += Format("; %s", Name(reason));
+    }
+    line += ")";
   }
   if (report.prompt_seconds > 0) {
     line += Format(", %.1f tok/s", static_cast<double>(computed) / report.prompt_seconds);
