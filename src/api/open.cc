@@ -345,6 +345,7 @@ Result<Running> Run(std::shared_ptr<const TensorSource> source, const RunOptions
                      " besides its weights, but " + HumanBytesBinary(available) + " are free",
                  "lower --context or --agents; 'lode inspect MODEL --plan' shows the sum");
   }
+  LODE_TRY(runtime::Engine::CheckRoom(running.model->spec, running.options));
   running.engine = std::make_unique<runtime::Engine>(*running.model, running.options);
   if (plan.packed > 0 && needed + plan.packed <= available) {
     running.packer = std::make_unique<model::Packer>(running.model.get());

@@ -77,6 +77,12 @@ Engine::Engine(const model::Model& model, const EngineOptions& options)
   owner_ = frames_->AddOwner(frames_->groups_max() - 1);
 }
 
+Result<void> Engine::CheckRoom(const model::ModelSpec& spec, const EngineOptions& options) {
+  const auto frames = FramePool::Make(FrameOptions(spec, options));
+  if (!frames.ok()) return frames.error();
+  return {};
+}
+
 uint64_t Engine::Bytes(const model::ModelSpec& spec, const EngineOptions& options) {
   return model::Workspace::Bytes(spec, options.numerics, options.rows_max, options.threads) +
          FrameOptions(spec, options).budget_bytes;

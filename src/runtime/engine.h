@@ -96,8 +96,11 @@ struct StepItem {
 
 class Engine {
  public:
-  // `model` must outlive the engine.
+  // `model` must outlive the engine. Whether there are addresses for its frames is CheckRoom's to say,
+  // before.
   Engine(const model::Model& model, const EngineOptions& options);
+  // Errors: kNoSpace when the system refuses addresses for so much context.
+  static Result<void> CheckRoom(const model::ModelSpec& spec, const EngineOptions& options);
 
   // What the constructor and its sequences take at most, to the byte.
   static uint64_t Bytes(const model::ModelSpec& spec, const EngineOptions& options);
