@@ -150,7 +150,7 @@ class Replay {
   }
 
   bool Grow(int64_t tokens) {
-    const int64_t pages = (tokens + kTokensPerPage - 1) / kTokensPerPage -
+    const int64_t pages = PageCount(tokens) -
                           static_cast<int64_t>(table_.size());
     if (pages <= 0) return true;
     if (!tree_->MakeRoom(root_, pages, 0).ok()) return false;

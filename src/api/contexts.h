@@ -13,7 +13,7 @@ namespace lode::api {
 Result<runtime::ContextStore> OpenContexts();
 
 // What a run of this model is known by. The model: names, types and shapes of all tensors, and 12 KiB
-// of each one's bytes (beginning, middle, end); numerics: the program's version, the instruction set,
+// of each one's bytes (beginning, middle, end); numerics: the set of kernels, the instruction set,
 // how inputs and the KV cache are rounded. Reads a few pages of every tensor.
 runtime::ContextFingerprints FingerprintsOf(const Running& running, const TextTools& tools);
 

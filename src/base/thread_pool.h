@@ -118,7 +118,7 @@ class ThreadPool {
   bool spins_ = true;                 // there is a core for every thread
 
   std::vector<std::thread> workers_;
-  pid_t owner_ = 0;                  // whose mask was changed; 0: nobody's
+  pid_t owner_ = 0;                  // whose turns were changed, and mask where bound; 0: nobody's
   std::vector<int> owner_affinity_;  // what it was
 };
 

@@ -45,9 +45,9 @@ class Session {
  private:
   Result<std::vector<int32_t>> Encode(const text::RenderedPrompt& prompt) const;
   Result<std::vector<int32_t>> Render(const Json& request, std::string* text) const;
+  void ExplainReuse(const Json& request, runtime::Match* match);
   // Where later prompts will part from this one, as the template itself says: it renders what may
   // come next. A request that it refuses tells nothing.
-  void ExplainReuse(const Json& request, runtime::Match* match);
   std::vector<runtime::Probe> FindProbes(const Json& request,
                                          const std::vector<int32_t>& ids) const;
 

@@ -10,14 +10,11 @@
 namespace lode::runtime {
 namespace {
 
+static_assert(kTokensPerPage == kernels::kPageTokens);
+
 // Every sequence may end inside a page of its own.
 int64_t PagesFor(const EngineOptions& options) {
-  return (options.context_tokens + kernels::kPageTokens - 1) / kernels::kPageTokens +
-         options.sequences_max - 1;
-}
-
-int64_t PageCount(int64_t tokens) {
-  return (tokens + kernels::kPageTokens - 1) / kernels::kPageTokens;
+  return PageCount(options.context_tokens) + options.sequences_max - 1;
 }
 
 }  // namespace

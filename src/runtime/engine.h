@@ -145,6 +145,8 @@ class Engine {
   void Observe(model::InputObserver* observer) { runner_.Observe(observer); }
 
   const model::Model& model() const { return runner_.model(); }
+  // Errors: kBadInput for an id outside the vocabulary.
+  Result<void> CheckTokens(std::span<const int32_t> tokens) const;
   int64_t vocabulary() const { return model().spec.vocabulary; }
   int64_t rows_max() const { return runner_.rows_max(); }
   int threads() const { return pool_.threads(); }
@@ -183,7 +185,6 @@ class Engine {
   std::byte* Page(PageId page) { return frames_->pages().data(page); }
   std::byte* Slot(SlotId slot) { return frames_->slots().data(slot); }
   std::byte** Pointers(const Sequence& sequence, uint64_t offset);
-  Result<void> CheckTokens(std::span<const int32_t> tokens) const;
 
   int64_t sequence_tokens_max_, sequences_max_;
   Fault fault_;

@@ -74,7 +74,7 @@ class FakeEngine {
     while (s->done < end) {
       const std::optional<Tap> tap = tree_->NextTap(s->live, s->done);
       const int64_t stop = tap ? std::min(tap->offset, end) : end;
-      const int64_t pages = paged() ? (stop + kTokensPerPage - 1) / kTokensPerPage -
+      const int64_t pages = paged() ? PageCount(stop) -
                                           static_cast<int64_t>(s->table.size())
                                     : 0;
       if (pages > 0) {

@@ -26,6 +26,12 @@
 
 namespace lode::runtime {
 
+inline constexpr int64_t kTokensPerPage = 128;
+// Pages that so many tokens take.
+constexpr int64_t PageCount(int64_t tokens) {
+  return (tokens + kTokensPerPage - 1) / kTokensPerPage;
+}
+
 using PageId = uint32_t;
 using SlotId = uint32_t;
 inline constexpr uint32_t kNoFrame = 0xffffffff;

@@ -51,8 +51,6 @@ using LiveId = uint32_t;
 using PinId = uint32_t;
 inline constexpr uint32_t kNone = 0xffffffff;
 
-inline constexpr int64_t kTokensPerPage = 128;
-
 // Who may share: (tenant, salt, model, numerics), hashed with a secret by whoever opens roots.
 using RootKey = std::array<std::byte, 16>;
 

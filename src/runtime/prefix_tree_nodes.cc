@@ -130,7 +130,7 @@ NodeId TreeState::Split(NodeId id, int64_t offset) {
   upper.points_below = lower.points_below;
   if (lower.refused <= offset) upper.refused = std::exchange(lower.refused, 0);
   if (lower.resident && paged) {
-    const int64_t pages = (offset + kTokensPerPage - 1) / kTokensPerPage - lower.first_page();
+    const int64_t pages = PageCount(offset) - lower.first_page();
     upper.pages.assign(lower.pages.begin(), lower.pages.begin() + pages);
     const bool straddles = offset % kTokensPerPage != 0;
     if (straddles) pool->pages().Hold(upper.pages.back());
@@ -195,7 +195,7 @@ NodeId TreeState::EndAt(NodeId leaf, int64_t offset) {
 
 std::vector<PageId> TreeState::PagesOf(NodeId leaf, int64_t offset) const {
   if (!paged) return {};
-  const int64_t count = (offset + kTokensPerPage - 1) / kTokensPerPage;
+  const int64_t count = PageCount(offset);
   std::vector<PageId> table(static_cast<size_t>(count), kNoFrame);
   for (NodeId id = leaf; nodes[id].parent != kNone; id = nodes[id].parent) {
     const Node& node = nodes[id];

@@ -9,8 +9,6 @@
 namespace lode::runtime {
 namespace {
 
-int64_t PageCount(int64_t tokens) { return (tokens + kTokensPerPage - 1) / kTokensPerPage; }
-
 // Frames that are leased for a while.
 class Leases {
  public:

@@ -15,8 +15,6 @@ constexpr int64_t kRowsMin = 32;  // fewer rows of a prompt only waste the weigh
 // Until steps were measured.
 constexpr int64_t kRowsGuess = 64;
 
-int64_t PageCount(int64_t tokens) { return (tokens + kTokensPerPage - 1) / kTokensPerPage; }
-
 double SystemMilliseconds() {
   using Milliseconds = std::chrono::duration<double, std::milli>;
   return Milliseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -110,13 +108,7 @@ bool Scheduler::Fits(const Task& task) const {
 Result<RequestId> Scheduler::Submit(Request request) {
   if (request.prompt.empty()) return Error(Code::kBadInput, "the prompt is empty");
   LODE_TRY(ValidateSampling(request.sampling, engine_->vocabulary()));
-  for (const Token token : request.prompt) {
-    if (token < 0 || token >= engine_->vocabulary()) {
-      return Error(Code::kBadInput,
-                   Format("token id %d is outside the vocabulary of %lld", token,
-                          static_cast<long long>(engine_->vocabulary())));
-    }
-  }
+  LODE_TRY(engine_->CheckTokens(request.prompt));
   if (waiting() >= options_.queue_max) {
     return Error(Code::kNoSpace, Format("%lld requests wait already",
                                         static_cast<long long>(options_.queue_max)),
@@ -148,13 +140,18 @@ Result<RequestId> Scheduler::Submit(Request request) {
                         HumanBytesBinary(engine_->frames().budget()).c_str()),
                  "start with a larger --context");
   }
-  AnnounceOptions announce;
-  announce.probes = task->request.probes;
-  announce.family = task->request.family;
-  announce.use_cache = task->request.use_cache;
-  task->live = tree_.Announce(task->request.root, task->tokens, announce);
+  Announce(task.get());
   queue_.push_back(std::move(task));
   return next_id_++;
+}
+
+// Its tokens so far enter the tree: it waits.
+void Scheduler::Announce(Task* task) {
+  AnnounceOptions options;
+  options.probes = task->request.probes;
+  options.family = task->request.family;
+  options.use_cache = task->request.use_cache;
+  task->live = tree_.Announce(task->request.root, task->tokens, options);
 }
 
 void Scheduler::Cancel(RequestId request) {
@@ -318,11 +315,7 @@ void Scheduler::Preempt(Task* task) {
   task->pending = 1;
   const auto at = std::find_if(running_.begin(), running_.end(),
                                [&](const auto& other) { return other.get() == task; });
-  AnnounceOptions announce;
-  announce.probes = task->request.probes;
-  announce.family = task->request.family;
-  announce.use_cache = task->request.use_cache;
-  task->live = tree_.Announce(task->request.root, task->tokens, announce);
+  Announce(task);
   queue_.push_front(std::move(*at));
   running_.erase(at);
 }

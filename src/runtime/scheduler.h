@@ -113,6 +113,7 @@ class Scheduler {
   uint64_t BytesOf(const Task& task) const;
   uint64_t Promised() const;
   bool Fits(const Task& task) const;
+  void Announce(Task* task);
   void AdmitWaiting(const Emit& emit);
   void Start(std::unique_ptr<Task> task, const Emit& emit);
   int64_t PromptRows(int64_t answers) const;
