@@ -124,11 +124,16 @@ struct RowRange {
 //   out[t, c] = silu(fma over j = 0..K-1 ascending, from bias[c], of (w[j, c], x[t-(K-1)+j, c]))
 // Rows before the first come from `source` [K-1, C]; afterwards `target` [K-1, C] holds the last
 // K-1 raw rows. source and target may be the same or different (a fork reads one and writes another).
+// With a replay, its raw rows come between `source` and the first row; they have no output. Without
+// `keep` the rows leave no trace: target is where the replay left it, untouched if there was none.
 //   x [T, C] with stride; w [K, C]; out [T, C] with stride
 struct ConvSequence {
   RowRange rows;
   const float* source;
   float* target;
+  const float* replay = nullptr;  // [replay_rows, C]
+  int64_t replay_rows = 0;
+  bool keep = true;
 };
 void CausalConvSilu(Context& context, std::span<const ConvSequence> sequences, const float* x,
                     int64_t x_stride, const float* w, const float* bias, int64_t taps,
@@ -143,6 +148,10 @@ void Softplus(Context& context, const float* x, int64_t x_stride, const float* b
 //   y[p] = fma(D, x[p], sum over n ascending, from 0, fused, of h[n, p] * C[n])
 // State h: [H, N, Pp] f32 with Pp = P rounded up to 16 (the rest is zero). source may equal target.
 //   x [T, H*P], B and C [T, G*N] (strided views of the convolved rows), dt [T, H], y [T, H*P]
+// A replay's rows change the state before the first row does and have no output. Without `keep` the
+// rows have outputs and leave no trace: target gets the state after the replay, and is untouched if
+// there is none. So rows that may turn out wrong cost no second state (speculation: the rows that
+// stand are replayed at the front of the next call).
 // Source: Dao & Gu 2024; oracle ref/mamba2.cc.
 struct ScanShape {
   int64_t heads, head_dim, groups, state;
@@ -152,7 +161,14 @@ struct ScanSequence {
   RowRange rows;
   const float* source;
   float* target;
+  // Convolved rows x | B | C with the stride of x, B and C, and their dt with its stride.
+  const float* replay = nullptr;
+  const float* replay_dt = nullptr;
+  int64_t replay_rows = 0;
+  bool keep = true;
 };
+// Scratch of a thread, where some sequence has no `keep`.
+int64_t ScanScratchFloats(const ScanShape& shape);
 void SelectiveScan(Context& context, const ScanShape& shape,
                    std::span<const ScanSequence> sequences, const float* x, const float* b,
                    const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,

@@ -15,34 +15,62 @@ struct Case {
   int64_t rows;
 };
 
+// A case's inputs, and scans over rows of them.
+class Scan {
+ public:
+  Scan(const Case& c, int threads)
+      : shape_(c.shape),
+        inner_(shape_.heads * shape_.head_dim),
+        stride_(inner_ + 2 * shape_.groups * shape_.state),
+        xbc_(Random(c.rows * stride_, 1)),
+        dt_(Random(c.rows * shape_.heads, 2)),
+        a_(Random(shape_.heads, 3)),
+        d_(Random(shape_.heads, 4)),
+        pool_(threads),
+        context_(&pool_, ScanScratchFloats(shape_)),
+        y(static_cast<size_t>(c.rows * inner_)) {
+    for (float& v : dt_) v = std::abs(v) * 0.1f;
+    for (float& v : a_) v = -std::abs(v) - 0.5f;
+  }
+  size_t state_size() const {
+    return static_cast<size_t>(shape_.heads * shape_.state * PaddedHeadDim(shape_.head_dim));
+  }
+  // The `replayed` rows before those of the sequence, if any, are replayed.
+  void Run(ScanSequence sequence, int64_t replayed = 0) {
+    const int64_t first = sequence.rows.begin - replayed;
+    sequence.replay = xbc_.data() + first * stride_;
+    sequence.replay_dt = dt_.data() + first * shape_.heads;
+    sequence.replay_rows = replayed;
+    SelectiveScan(context_, shape_, {&sequence, 1}, xbc_.data(), xbc_.data() + inner_,
+                  xbc_.data() + inner_ + shape_.groups * shape_.state, stride_, dt_.data(),
+                  shape_.heads, a_.data(), d_.data(), y.data(), inner_);
+  }
+
+ private:
+  ScanShape shape_;
+  int64_t inner_, stride_;
+  std::vector<float> xbc_, dt_, a_, d_;
+  ThreadPool pool_;
+  Context context_;
+
+ public:
+  std::vector<float> y;
+};
+
 // Runs the scan in pieces of `chunk` rows; returns y and the final state.
 std::pair<std::vector<float>, std::vector<float>> RunScan(const Case& c, int64_t chunk, int threads,
                                                       bool in_place) {
-  const ScanShape& s = c.shape;
-  const int64_t inner = s.heads * s.head_dim;
-  const int64_t stride = inner + 2 * s.groups * s.state;
-  const auto xbc = Random(c.rows * stride, 1);
-  auto dt = Random(c.rows * s.heads, 2);
-  for (float& v : dt) v = std::abs(v) * 0.1f;
-  auto a = Random(s.heads, 3);
-  for (float& v : a) v = -std::abs(v) - 0.5f;
-  const auto d = Random(s.heads, 4);
-  const auto size = static_cast<size_t>(s.heads * s.state * PaddedHeadDim(s.head_dim));
+  Scan scan(c, threads);
+  const size_t size = scan.state_size();
   std::vector<float> state(size), other(size, 99.0f);
-  std::vector<float> y(static_cast<size_t>(c.rows * inner));
-  ThreadPool pool(threads);
-  Context context(&pool, 1);
   float* source = state.data();
   float* target = in_place ? state.data() : other.data();
   for (int64_t t = 0; t < c.rows; t += chunk) {
-    const ScanSequence sequence = {{t, std::min(chunk, c.rows - t)}, source, target};
-    SelectiveScan(context, s, {&sequence, 1}, xbc.data(), xbc.data() + inner,
-                  xbc.data() + inner + s.groups * s.state, stride, dt.data(), s.heads, a.data(),
-                  d.data(), y.data(), inner);
+    scan.Run({{t, std::min(chunk, c.rows - t)}, source, target});
     if (!in_place) std::swap(source, target);
   }
-  return {y, std::vector<float>(in_place ? state.data() : source,
-                                (in_place ? state.data() : source) + size)};
+  return {scan.y, std::vector<float>(in_place ? state.data() : source,
+                                     (in_place ? state.data() : source) + size)};
 }
 
 const std::vector<Case> kCases = {{{4, 64, 2, 128}, 9},
@@ -99,6 +127,39 @@ TEST(SelectiveScan, HasTheSameBitsInAnyChunksThreadsAndPlaces) {
           const auto parts = RunScan(c, chunk, 2, in_place);
           EXPECT_TRUE(SameBits(whole.first, parts.first)) << chunk;
           EXPECT_TRUE(SameBits(whole.second, parts.second)) << chunk;
+        }
+      }
+    });
+  }
+}
+
+// Rows that may turn out wrong leave no trace, and those that stand are replayed: as if only these
+// had been run.
+TEST(SelectiveScan, ReplaysTheRowsThatStandOfThoseItDidNotKeep) {
+  for (const Case& c : kCases) {
+    OnEveryTarget([&](int64_t) {
+      const auto whole = RunScan(c, c.rows, 1, true);
+      for (const int64_t tried : {1, 2, 3}) {
+        for (const bool in_place : {true, false}) {
+          Scan scan(c, 2);
+          std::vector<float> state(scan.state_size()), other(scan.state_size(), 99.0f);
+          float* source = state.data();
+          float* target = in_place ? state.data() : other.data();
+          int64_t at = 0, standing = 0;
+          for (; at + tried < c.rows; at += standing) {
+            const std::vector<float> before(source, source + state.size());
+            scan.Run({.rows = {at, tried}, .source = source, .target = target, .keep = false},
+                     standing);
+            if (standing == 0) {
+              EXPECT_TRUE(SameBits(before, {source, source + state.size()}));
+            } else if (!in_place) {
+              std::swap(source, target);
+            }
+            standing = 1 + at % tried;
+          }
+          scan.Run({{at, c.rows - at}, source, source}, standing);
+          EXPECT_TRUE(SameBits(whole.first, scan.y)) << tried;
+          EXPECT_TRUE(SameBits(whole.second, {source, source + state.size()})) << tried;
         }
       }
     });

@@ -95,6 +95,48 @@ TEST(CausalConvSilu, KeepsItsHistoryAcrossChunksBitForBit) {
   });
 }
 
+// Rows that may turn out wrong leave no trace, and those that stand are replayed: as if only these
+// had been run.
+TEST(CausalConvSilu, ReplaysTheRowsThatStandOfThoseItDidNotKeep) {
+  const int64_t channels = 70, taps = 4, rows = 12;
+  const auto x = Random((rows + taps - 1) * channels, 1);  // history first
+  const auto w = Random(taps * channels, 2);
+  const auto bias = Random(channels, 3);
+  const float* first = x.data() + (taps - 1) * channels;
+  OnEveryTarget([&](int64_t) {
+    ThreadPool pool(2);
+    Context context(&pool, 1);
+    const auto run = [&](const ConvSequence& sequence, std::vector<float>* out) {
+      CausalConvSilu(context, {&sequence, 1}, first, channels, w.data(), bias.data(), taps,
+                     channels, out->data(), channels);
+    };
+    std::vector<float> state(x.begin(), x.begin() + (taps - 1) * channels), elsewhere(state.size());
+    std::vector<float> want(static_cast<size_t>(rows * channels)), out(want.size());
+    run({{0, rows}, state.data(), elsewhere.data()}, &want);
+    float* source = state.data();
+    float* target = elsewhere.data();
+    // (rows run, of these standing): more and fewer than the history is long.
+    int64_t at = 0, standing = 0;
+    for (const auto& [tried, stand] : {std::pair<int64_t, int64_t>{3, 1}, {2, 2}, {5, 4}, {1, 1}}) {
+      const auto before = std::vector<float>(source, source + state.size());
+      run({{at, tried}, source, target, first + (at - standing) * channels, standing, false}, &out);
+      if (standing == 0) {
+        EXPECT_TRUE(SameBits(before, {source, source + state.size()}));
+      } else {
+        std::swap(source, target);
+        const float* end = first + (at - (taps - 1)) * channels;
+        EXPECT_TRUE(SameBits({source, source + state.size()}, {end, end + state.size()}));
+      }
+      at += stand;
+      standing = stand;
+    }
+    run({{at, rows - at}, source, source, first + (at - standing) * channels, standing}, &out);
+    EXPECT_TRUE(SameBits(out, want));
+    EXPECT_TRUE(SameBits({source, source + state.size()},
+                         {x.end() - (taps - 1) * channels, x.end()}));
+  });
+}
+
 TEST(Softplus, HasNoClampAndNoOverflow) {
   const std::vector<float> x = {-100.0f, -20.0f, -1.0f, 0.0f, 0.5f, 3.0f, 20.0f, 100.0f, 88.9f};
   const std::vector<float> bias(x.size(), 0.25f);

@@ -18,8 +18,17 @@ namespace lode::kernels {
 struct ScanHead {
   int64_t head_dim, padded, state;
   float a, d;
-  const float* source;  // [N, padded]
-  float* target;        // [N, padded]
+};
+
+// Rows of one head: x, b and c share a stride. Without y only the state changes.
+struct HeadRows {
+  int64_t count;
+  const float *x, *b, *c;
+  int64_t stride;
+  const float* dt;
+  int64_t dt_stride;
+  float* y = nullptr;
+  int64_t y_stride = 0;
 };
 }  // namespace lode::kernels
 #endif
@@ -41,10 +50,10 @@ struct ScanRows {
   float* y[T];
 };
 
-// T tokens (1 or 2) over `VECTORS` vectors of p, from `source` to `target`.
-template <int T, int VECTORS>
-HWY_INLINE void ScanPass(const ScanHead& head, const float* source, const ScanRows<T>& rows,
-                         int64_t p) {
+// T tokens (1 or 2) over `VECTORS` vectors of p, from `source` to `target` [N, padded].
+template <int T, int VECTORS, bool OUTPUT>
+HWY_INLINE void ScanPass(const ScanHead& head, const float* source, float* target,
+                         const ScanRows<T>& rows, int64_t p) {
   const DF d;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
   const int64_t padded = head.padded;
@@ -61,7 +70,7 @@ HWY_INLINE void ScanPass(const ScanHead& head, const float* source, const ScanRo
     }
   }
   const float* from = source + p;
-  float* to = head.target + p;
+  float* to = target + p;
   for (int64_t n = 0; n < head.state; ++n, from += padded, to += padded) {
     VF h[VECTORS];
     HWY_UNROLL(16)
@@ -69,57 +78,67 @@ HWY_INLINE void ScanPass(const ScanHead& head, const float* source, const ScanRo
     HWY_UNROLL(16)
     for (int t = 0; t < T; ++t) {
       const VF bn = hn::Set(d, rows.b[t][n]);
-      const VF cn = hn::Set(d, rows.c[t][n]);
       HWY_UNROLL(16)
-      for (int v = 0; v < VECTORS; ++v) {
-        h[v] = hn::MulAdd(h[v], decays[t], hn::Mul(x[t][v], bn));
-        sum[t][v] = hn::MulAdd(h[v], cn, sum[t][v]);
+      for (int v = 0; v < VECTORS; ++v) h[v] = hn::MulAdd(h[v], decays[t], hn::Mul(x[t][v], bn));
+      if constexpr (OUTPUT) {
+        const VF cn = hn::Set(d, rows.c[t][n]);
+        HWY_UNROLL(16)
+        for (int v = 0; v < VECTORS; ++v) sum[t][v] = hn::MulAdd(h[v], cn, sum[t][v]);
       }
     }
     HWY_UNROLL(16)
     for (int v = 0; v < VECTORS; ++v) hn::StoreU(h[v], d, to + v * L);
   }
-  const VF skip = hn::Set(d, head.d);
-  HWY_UNROLL(16)
-  for (int t = 0; t < T; ++t) {
+  if constexpr (OUTPUT) {
+    const VF skip = hn::Set(d, head.d);
     HWY_UNROLL(16)
-    for (int v = 0; v < VECTORS; ++v) {
-      const VF raw = LoadPadded(rows.x[t], p + v * L, head.head_dim);
-      StorePadded(hn::MulAdd(skip, raw, sum[t][v]), rows.y[t], p + v * L, head.head_dim);
+    for (int t = 0; t < T; ++t) {
+      HWY_UNROLL(16)
+      for (int v = 0; v < VECTORS; ++v) {
+        const VF raw = LoadPadded(rows.x[t], p + v * L, head.head_dim);
+        StorePadded(hn::MulAdd(skip, raw, sum[t][v]), rows.y[t], p + v * L, head.head_dim);
+      }
     }
   }
 }
 
-template <int T>
-HWY_INLINE void ScanTokens(const ScanHead& head, const float* source, ScanRows<T>& rows) {
+template <int T, bool OUTPUT>
+HWY_INLINE void ScanTokens(const ScanHead& head, const float* source, float* target,
+                           const HeadRows& rows, int64_t first) {
   const auto L = static_cast<int64_t>(hn::Lanes(DF()));
-  for (int t = 0; t < T; ++t) rows.decay[t] = ExpOne(rows.dt[t] * head.a);
+  ScanRows<T> tokens;
+  for (int i = 0; i < T; ++i) {
+    const int64_t t = first + i;
+    tokens.x[i] = rows.x + t * rows.stride;
+    tokens.b[i] = rows.b + t * rows.stride;
+    tokens.c[i] = rows.c + t * rows.stride;
+    tokens.dt[i] = rows.dt[t * rows.dt_stride];
+    tokens.decay[i] = ExpOne(tokens.dt[i] * head.a);
+    tokens.y[i] = OUTPUT ? rows.y + t * rows.y_stride : nullptr;
+  }
   int64_t p = 0;
-  for (; p + 2 * L <= head.padded; p += 2 * L) ScanPass<T, 2>(head, source, rows, p);
-  for (; p < head.padded; p += L) ScanPass<T, 1>(head, source, rows, p);
+  for (; p + 2 * L <= head.padded; p += 2 * L) {
+    ScanPass<T, 2, OUTPUT>(head, source, target, tokens, p);
+  }
+  for (; p < head.padded; p += L) ScanPass<T, 1, OUTPUT>(head, source, target, tokens, p);
 }
 
-void ScanHeadRows(const ScanHead& head, int64_t rows, const float* x, const float* b,
-                  const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride, float* y,
-                  int64_t y_stride) {
-  const float* source = head.source;
+template <bool OUTPUT>
+HWY_INLINE void ScanRowsOf(const ScanHead& head, const float* source, float* target,
+                           const HeadRows& rows) {
   int64_t t = 0;
-  for (; t + 2 <= rows; t += 2) {
-    ScanRows<2> two;
-    for (int i = 0; i < 2; ++i) {
-      two.x[i] = x + (t + i) * xbc_stride;
-      two.b[i] = b + (t + i) * xbc_stride;
-      two.c[i] = c + (t + i) * xbc_stride;
-      two.dt[i] = dt[(t + i) * dt_stride];
-      two.y[i] = y + (t + i) * y_stride;
-    }
-    ScanTokens<2>(head, source, two);
-    source = head.target;
+  for (; t + 2 <= rows.count; t += 2) {
+    ScanTokens<2, OUTPUT>(head, source, target, rows, t);
+    source = target;
   }
-  if (t < rows) {
-    ScanRows<1> one = {{x + t * xbc_stride}, {b + t * xbc_stride}, {c + t * xbc_stride},
-                       {dt[t * dt_stride]},  {},                   {y + t * y_stride}};
-    ScanTokens<1>(head, source, one);
+  if (t < rows.count) ScanTokens<1, OUTPUT>(head, source, target, rows, t);
+}
+
+void ScanHeadRows(const ScanHead& head, const float* source, float* target, const HeadRows& rows) {
+  if (rows.y != nullptr) {
+    ScanRowsOf<true>(head, source, target, rows);
+  } else {
+    ScanRowsOf<false>(head, source, target, rows);
   }
 }
 
@@ -132,6 +151,10 @@ namespace lode::kernels {
 
 HWY_EXPORT(ScanHeadRows);
 
+int64_t ScanScratchFloats(const ScanShape& shape) {
+  return shape.state * PaddedHeadDim(shape.head_dim);
+}
+
 void SelectiveScan(Context& context, const ScanShape& shape,
                    std::span<const ScanSequence> sequences, const float* x, const float* b,
                    const float* c, int64_t xbc_stride, const float* dt, int64_t dt_stride,
@@ -139,24 +162,30 @@ void SelectiveScan(Context& context, const ScanShape& shape,
   const auto scan = HWY_DYNAMIC_DISPATCH(ScanHeadRows);
   const int64_t padded = PaddedHeadDim(shape.head_dim);
   const auto count = static_cast<int64_t>(sequences.size());
-  context.pool().ParallelFor(count * shape.heads, 1, [&](int64_t begin, int64_t end, int) {
+  const auto run = [&](const ScanSequence& s, int64_t h, float* scratch) {
+    const int64_t g = h / (shape.heads / shape.groups);
+    const int64_t row = s.rows.begin;
+    const ScanHead head = {shape.head_dim, padded, shape.state, a[h], d[h]};
+    const float* source = s.source + h * shape.state * padded;
+    float* target = s.target + h * shape.state * padded;
+    if (s.replay_rows > 0) {
+      // B and C lie behind x as they do in the rows at hand.
+      const float* replay_b = s.replay + (b - x) + g * shape.state;
+      scan(head, source, target,
+           {s.replay_rows, s.replay + h * shape.head_dim, replay_b, replay_b, xbc_stride,
+            s.replay_dt + h, dt_stride});
+      source = target;
+    }
+    if (s.rows.count == 0) return;
+    const int64_t group = row * xbc_stride + g * shape.state;
+    scan(head, source, s.keep ? target : scratch,
+         {s.rows.count, x + row * xbc_stride + h * shape.head_dim, b + group, c + group, xbc_stride,
+          dt + row * dt_stride + h, dt_stride, y + row * y_stride + h * shape.head_dim, y_stride});
+  };
+  context.pool().ParallelFor(count * shape.heads, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) {
-      const ScanSequence& sequence = sequences[static_cast<size_t>(i / shape.heads)];
-      if (sequence.rows.count == 0) continue;
-      const int64_t h = i % shape.heads;
-      const int64_t g = h / (shape.heads / shape.groups);
-      const int64_t row = sequence.rows.begin;
-      const ScanHead head = {shape.head_dim,
-                             padded,
-                             shape.state,
-                             a[h],
-                             d[h],
-                             sequence.source + h * shape.state * padded,
-                             sequence.target + h * shape.state * padded};
-      scan(head, sequence.rows.count, x + row * xbc_stride + h * shape.head_dim,
-           b + row * xbc_stride + g * shape.state, c + row * xbc_stride + g * shape.state,
-           xbc_stride, dt + row * dt_stride + h, dt_stride, y + row * y_stride + h * shape.head_dim,
-           y_stride);
+      run(sequences[static_cast<size_t>(i / shape.heads)], i % shape.heads,
+          context.scratch(thread));
     }
   });
 }

@@ -106,14 +106,16 @@ HWY_INLINE void ConvRow(const Row& row, const float* w, const float* bias, int64
   StorePadded(SiluV(sum), out, c, end);
 }
 
-// Channels [begin, end) of one sequence. Rows before the first are in `source`.
+// Channels [begin, end) of one sequence. Rows before the first are the replay's, then `source`'s.
 void ConvRange(const ConvSequence& sequence, const float* x, int64_t x_stride, const float* w,
                const float* bias, int64_t taps, int64_t channels, float* out, int64_t out_stride,
                int64_t begin, int64_t end) {
   const int64_t history = taps - 1;
-  const auto row = [&](int64_t t) {  // raw row t of the sequence's rows, t >= -history
-    return t >= 0 ? x + (sequence.rows.begin + t) * x_stride
-                  : sequence.source + (history + t) * channels;
+  const int64_t replayed = sequence.replay_rows;
+  const auto row = [&](int64_t t) {  // raw row t of the sequence's rows, t >= -history - replayed
+    if (t >= 0) return x + (sequence.rows.begin + t) * x_stride;
+    return t >= -replayed ? sequence.replay + (replayed + t) * channels
+                          : sequence.source + (history + replayed + t) * channels;
   };
   for (int64_t t = 0; t < sequence.rows.count; ++t) {
     float* target = out + (sequence.rows.begin + t) * out_stride;
@@ -125,8 +127,10 @@ void ConvRange(const ConvSequence& sequence, const float* x, int64_t x_stride, c
     }
   }
   // The last raw rows, oldest first: ascending order also holds when source and target are one.
+  const int64_t kept = sequence.keep ? sequence.rows.count : 0;
+  if (kept + replayed == 0) return;
   for (int64_t j = 0; j < history; ++j) {
-    const float* from = row(sequence.rows.count - history + j);
+    const float* from = row(kept - history + j);
     float* to = sequence.target + j * channels;
     if (from != to) std::copy(from + begin, from + end, to + begin);
   }
