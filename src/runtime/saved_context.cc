@@ -99,11 +99,12 @@ Result<SavedContext> SaveContext(Scheduler* scheduler, ContextStore* store, cons
 }
 
 Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
-                               const ContextFingerprints& fingerprints) {
+                               const ContextFingerprints& fingerprints,
+                               std::optional<RootId> into) {
   PrefixTree& tree = scheduler->tree();
   Engine& engine = scheduler->engine();
   FramePool& frames = engine.frames();
-  const RootId root = scheduler->default_root();
+  const RootId root = into.value_or(scheduler->default_root());
   LODE_TRY(file.Match(GeometryOf(engine), fingerprints).Require(ContextMatch::Use::kExact));
   const int64_t offset = file.DeepestSound();
   if (offset == 0) return 0;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "runtime/context_store.h"
@@ -25,10 +26,11 @@ Result<SavedContext> SaveContext(Scheduler* scheduler, ContextStore* store, cons
                                  std::span<const Token> tokens,
                                  const ContextFingerprints& fingerprints, const Json& meta);
 
-// The deepest sound point of `file` into the default root. Returns its tokens; 0: all of its states
-// are damaged, and the ids must be computed anew. Errors: kUnsupported for a context of another model
-// or other numerics, naming what differs; kNoSpace when there is no room.
+// The deepest sound point of `file` into a root (none: the default one). Returns its tokens; 0: all of
+// its states are damaged, and the ids must be computed anew. Errors: kUnsupported for a context of
+// another model or other numerics, naming what differs; kNoSpace when there is no room.
 Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
-                               const ContextFingerprints& fingerprints);
+                               const ContextFingerprints& fingerprints,
+                               std::optional<RootId> into = {});
 
 }  // namespace lode::runtime
