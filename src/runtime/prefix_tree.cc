@@ -104,7 +104,7 @@ Result<RootId> PrefixTree::OpenRoot(TenantId tenant, const RootKey& key) {
     id = s.free_roots.back();
     s.free_roots.pop_back();
   }
-  s.roots[id] = {true, tenant, key, owner, s.NewNode(id, kNone), 0};
+  s.roots[id] = {true, tenant, key, owner, s.NewNode(id, kNone), 0, 0};
   s.at(s.roots[id].node).resident = s.at(s.roots[id].node).computed = true;
   s.roots_by_key[{tenant, key}] = id;
   return id;
@@ -114,7 +114,8 @@ Result<RootId> PrefixTree::OpenRoot(TenantId tenant, const RootKey& key) {
 void PrefixTree::CloseIfEmpty(RootId id) {
   TreeState& s = *state_;
   Root& root = s.roots[id];
-  if (!root.used || root.lives > 0 || s.pool->frames_of(root.owner) > 0) return;
+  if (!root.used || root.lives > 0 || root.kept > 0) return;
+  if (s.pool->frames_of(root.owner) > 0) return;
   s.DropSubtree(root.node);
   if (!s.at(root.node).children.empty()) return;  // something is on disk
   s.at(root.node) = Node();
@@ -130,6 +131,7 @@ OwnerId PrefixTree::owner(RootId root) const { return state_->roots[root].owner;
 
 void PrefixTree::DropRoot(RootId root) {
   TreeState& s = *state_;
+void PrefixTree::KeepRoot(RootId root, int64_t by) { state_->roots[root].kept += by; }
   LODE_CHECK(s.roots[root].used);
   std::vector<NodeId> points;
   for (NodeId id = 0; id < s.nodes.size(); ++id) {

@@ -284,6 +284,8 @@ class PrefixTree {
 
   // The prompt's ids enter the tree as planned nodes. Never fails; an empty prompt is our bug.
   LiveId Announce(RootId root, std::span<const Token> prompt, const AnnounceOptions& options);
+  // How many may still come with this root (+1, -1): it stays, though nothing of it is in memory.
+  void KeepRoot(RootId root, int64_t by);
   // For a queued one, whenever somebody asks; changes nothing. Ask again after each Admit and Finish,
   // and when the leader has passed the place: only who runs already can lead.
   Advice Advise(LiveId live) const;

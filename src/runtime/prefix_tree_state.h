@@ -106,6 +106,7 @@ struct Root {
   OwnerId owner = 0;
   NodeId node = kNone;
   int64_t lives = 0;
+  int64_t kept = 0;  // by those who may still come with it
 };
 
 struct PinRecord {

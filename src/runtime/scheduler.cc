@@ -10,10 +10,6 @@
 namespace lode::runtime {
 namespace {
 
-constexpr int64_t kRowsMin = 32;  // fewer rows of a prompt only waste the weights they read
-// Until steps were measured.
-constexpr int64_t kRowsGuess = 64;
-
 double SystemMilliseconds() {
   using Milliseconds = std::chrono::duration<double, std::milli>;
   return Milliseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -37,9 +33,12 @@ Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
       logits_(static_cast<size_t>(options.running_max * (1 + options.drafts_max) *
                                   engine->vocabulary())) {
   if (!options_.milliseconds) options_.milliseconds = SystemMilliseconds;
-  const auto tenant = tree_.AddTenant({});
+  TenantLimits own = options.tenant;
+  // The same in every process, so that a lower tier's records are found again.
+  if (own.secret.empty()) own.secret = "lode.tenant.default";
+  const auto tenant = AddTenant(own);
   LODE_CHECK(tenant.ok());
-  const auto root = tree_.OpenRoot(*tenant, RootKey{});
+  const auto root = OpenRoot(*tenant, "");
   LODE_CHECK(root.ok());
   default_root_ = *root;
 }
@@ -50,48 +49,6 @@ Scheduler::~Scheduler() {
 }
 
 // --- A step --------------------------------------------------------------------------------------
-
-// Rows of prompts that may run beside so many answers.
-int64_t Scheduler::PromptRows(int64_t answers) const {
-  const int64_t most = engine_->rows_max() - answers;
-  if (answers == 0) return most;
-  int64_t rows = std::min(kRowsGuess, most);
-  if (cost_.rows_measured() > kRowsMin) {
-    rows = std::min(most, kRowsMin);
-    while (rows * 2 <= most &&
-           cost_.Milliseconds(rows * 2 + answers) <= options_.stall_milliseconds) {
-      rows *= 2;
-    }
-  }
-  return std::max<int64_t>(rows, 0);
-}
-
-// How many rows each running request has in this step: answers first, then prompts as they came.
-void Scheduler::Build() {
-  int64_t answers = 0;
-  for (auto& task : running_) {
-    task->rows = 0;
-    task->drafts.clear();
-    if (!task->answering() || answers + task->pending > engine_->rows_max()) continue;
-    if (task->drafter && !task->cancelled) Guess(task.get());
-    if (answers + task->pending + std::ssize(task->drafts) > engine_->rows_max()) {
-      task->drafts.clear();
-    }
-    task->rows = task->pending + std::ssize(task->drafts);
-    answers += task->rows;
-  }
-  int64_t room = PromptRows(answers);
-  for (auto& task : running_) {
-    if (task->answering() || room == 0) continue;
-    int64_t rows = std::min(room, task->left());
-    if (options_.chunk_rows > 0) rows = std::min(rows, options_.chunk_rows);
-    if (const auto tap = tree_.NextTap(task->live, task->position())) {
-      rows = std::min(rows, tap->offset - task->position());
-    }
-    task->rows = rows;
-    room -= rows;
-  }
-}
 
 // Fills the drafts of an answer's next step.
 void Scheduler::Guess(Task* task) {
@@ -112,8 +69,8 @@ void Scheduler::Guess(Task* task) {
   }
 }
 
-// Takes the frames for a task's rows; evicts, then preempts the youngest. False: the task itself had
-// to go.
+// Takes the frames for a task's rows; evicts, then preempts others. False: the task itself has no
+// rows in this step, or had to go.
 bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
   while (true) {
     const bool trial = !task->drafts.empty();
@@ -137,7 +94,9 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
         return other.get() != task && !other->done;
       });
       if (!alone && !engine_->TooLong(task->position() + rows)) {
-        Preempt(task);  // it is the youngest: those before it finish first
+        // Others are worth more. Who has only begun waits with what it has until one of them ends.
+        task->rows = 0;
+        if (task->progress() >= options_.progress_min) Preempt(task);
       } else if (task->answer > 0) {
         Finish(task, StopReason::kContextFull, emit);
       } else {
@@ -147,15 +106,6 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
     }
     Preempt(victim);
   }
-}
-
-Scheduler::Task* Scheduler::Victim(const Task* asking) {
-  for (size_t i = running_.size(); i > 0; --i) {
-    Task* task = running_[i - 1].get();
-    if (task == asking) return nullptr;  // it is the youngest: those before it may finish
-    if (!task->done && task->sequence) return task;
-  }
-  return nullptr;
 }
 
 // Its state stays as a snapshot as long as there is room; it comes back as any other request.
@@ -172,11 +122,11 @@ void Scheduler::Preempt(Task* task) {
 }
 
 void Scheduler::Run(const Emit& emit) {
-  // Whoever is preempted leaves running_: those behind the one that asks, or itself.
-  for (size_t i = 0; i < running_.size();) {
-    Task* task = running_[i].get();
+  std::vector<Task*> order;  // the eldest first; whoever is preempted leaves running_
+  for (auto& task : running_) order.push_back(task.get());
+  std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) { return a->id < b->id; });
+  for (Task* task : order) {
     if (task->rows > 0 && !task->done) ReserveFor(task, task->rows, emit);
-    if (i < running_.size() && running_[i].get() == task) ++i;
   }
   std::vector<StepItem> items;
   Tasks::size_type logit_rows = 0;
@@ -208,6 +158,7 @@ void Scheduler::Run(const Emit& emit) {
   const auto stepped = engine_->Step(items, logit_rows > 0 ? logits_.data() : nullptr);
   LODE_CHECK(stepped.ok());  // everything it needs was reserved and checked
   cost_.Observe(rows, options_.milliseconds() - start);
+  Account(tasks, rows);
   const float* logits = logits_.data();
   for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
 }
@@ -340,6 +291,7 @@ void Scheduler::End(Task* task, FinishReason reason) {
 
 void Scheduler::Finish(Task* task, StopReason stop, const Emit& emit) {
   const auto tokens = static_cast<int64_t>(task->tokens.size());
+  drain_.Ended(options_.milliseconds());
   End(task, stop == StopReason::kCancelled    ? FinishReason::kCancelled
             : stop == StopReason::kStopToken ? FinishReason::kStop
                                              : FinishReason::kLength);
@@ -371,6 +323,7 @@ bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
   }
   Build();
   Run(on_event);
+  fair_.Settle(denied_);
   Sweep();
   return true;
 }

@@ -3,7 +3,13 @@
 // gives room back when it is short. A step is schedule, reserve, forward, sample, commit.
 //
 // What is computed with what, in which chunks and from which state it goes on never shows in a
-// token: see engine.h. Threads: one owner. Life: the engine outlives it.
+// token: see engine.h.
+//
+// Whose turn it is: tenants share the machine's time by their weights (fair_queue.h); of one
+// tenant's requests the highest priority goes first, then who came first. Who waits for another to
+// compute what it needs holds no turn. When there is no room, the request that is worth least gives
+// its place back and comes again: never the eldest, so somebody always ends.
+// Threads: one owner. Life: the engine outlives it.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +18,15 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "runtime/draft.h"
 #include "runtime/draft_length.h"
 #include "runtime/engine.h"
+#include "runtime/fair_queue.h"
 #include "runtime/prefix_tree.h"
 #include "runtime/sampler.h"
 
@@ -32,7 +41,8 @@ struct Request {
   SamplingOptions sampling;
   std::vector<Token> stop_ids;
   int64_t tokens_max = -1;  // of the answer; below 0: until the context is full
-  RootId root = 0;
+  RootId root = 0;          // whose; see Scheduler::OpenRoot
+  int32_t priority = 0;     // among the requests of its tenant the higher one goes first
   // Offsets of the prompt from which later prompts will probably go on.
   std::vector<Probe> probes = {};
   uint64_t family = 0;      // prompts that belong together (AnnounceOptions)
@@ -56,6 +66,22 @@ struct Event {
   const Error* error = nullptr;
 };
 
+// One who pays, or whose data nobody else may meet.
+struct TenantLimits {
+  double weight = 1.0;        // its share of time and memory among all tenants
+  int64_t running_max = 0;    // its sequences at once; 0: as many as there may be of all
+  int64_t queue_max = 0;      // its requests that wait; 0: as many as there may be of all
+  uint64_t pin_bytes_max = ~uint64_t{0};
+  // What the keys of its roots are made with; empty: something new for each process (the tenant of
+  // default_root(): always the same).
+  std::string secret = {};
+};
+
+struct TenantUse {
+  int64_t running = 0, waiting = 0;
+  double milliseconds = 0.0;  // of steps, for its rows, as predicted
+};
+
 struct SchedulerOptions {
   TreeOptions tree;             // cost, recurrent and tap_grid are the scheduler's
   int64_t running_max = 1;      // sequences at once
@@ -73,6 +99,14 @@ struct SchedulerOptions {
   // Tokens of an answer that room is promised for on admission; more come as there is room.
   int64_t answer_tokens = 1024;
   std::function<double()> milliseconds = nullptr;  // any clock; null: the system's
+  TenantLimits tenant = {};    // whose default_root() is
+  // Fingerprints of the engine's model and numerics: part of the keys of roots.
+  std::string model_id = {}, numerics_id = {};
+  int64_t portion_rows = 32;   // of a prompt, before the next tenant's turn
+  int64_t aged_steps = 16;     // who had no row for so many steps comes before all turns
+  // Tokens that a sequence gets done before it has to give up its place (again), except to the
+  // eldest.
+  int64_t progress_min = 256;
   // Sees every row of logits that a token is drawn from (tests, digests).
   std::function<void(RequestId, int64_t position, std::span<const float>)> on_logits = nullptr;
 };
@@ -86,12 +120,25 @@ class Scheduler {
 
   // The root that requests have which nobody else opened one for.
   RootId default_root() const { return default_root_; }
+  // Errors: kNoSpace when no more tenants can be told apart; kBadInput for a weight that is not
+  // above 0.
+  Result<TenantId> AddTenant(const TenantLimits& limits);
+  // Nothing of a root is ever found from another: one for each (tenant, salt), which the key is an
+  // HMAC of (context_root_key.h). It stays until CloseRoot has been called as often as this.
+  // Errors: kNotFound for a tenant that is not there; kNoSpace when too many roots are open.
+  Result<RootId> OpenRoot(TenantId tenant, std::string_view salt);
+  void CloseRoot(RootId root);
+  TenantUse use(TenantId tenant) const;
   PrefixTree& tree() { return tree_; }
   Engine& engine() { return *engine_; }
 
   // Errors: kBadInput for an empty prompt, token ids outside the vocabulary, sampling options;
-  // kNoSpace for one that can never fit, with the bytes, and when the queue is full.
+  // kNoSpace for one that can never fit, with the bytes, and when the queue is full, with how fast
+  // it drains.
   Result<RequestId> Submit(Request request);
+  // Milliseconds until the next waiting request of all may start, by how fast the last few ended;
+  // 0: not known yet.
+  double QueueMilliseconds() const { return drain_.Interval(); }
   // Seen by the next step, which reports kFinished.
   void Cancel(RequestId request);
 
@@ -109,18 +156,33 @@ class Scheduler {
   using Tasks = std::vector<std::unique_ptr<Task>>;
   using Emit = std::function<void(const Event&)>;
 
-  int64_t PagesOf(const Task& task) const;
-  uint64_t BytesOf(const Task& task) const;
-  uint64_t Promised() const;
+  // scheduler_admission.cc
+  Result<void> CheckQueue(TenantId tenant) const;
+  Result<void> CheckFits(int64_t prompt) const;
+  int64_t PagesOf(const Task& task, bool eldest) const;
+  uint64_t BytesOf(const Task& task, bool eldest) const;
+  const Task* Eldest() const;  // of those that run; null: none does
   bool Fits(const Task& task) const;
   void Announce(Task* task);
+  void DropCancelled(const Emit& emit);
+  Task* FirstOf(TenantId tenant) const;
+  int64_t RunningOf(TenantId tenant) const;
+  int64_t RunningMax(TenantId tenant) const;
+  double MillisecondsLeft(const Task& task) const;
+  std::vector<double> PromisedTime() const;
   void AdmitWaiting(const Emit& emit);
-  void Start(std::unique_ptr<Task> task, const Emit& emit);
+  bool MakePlace(const Task& task);
+  void Start(Task* task, const Emit& emit);
+  // scheduler_turns.cc
   int64_t PromptRows(int64_t answers) const;
+  int64_t BuildAnswers();
   void Build();
+  bool GivesWayBefore(const Task& a, const Task& b) const;
+  Task* Victim(const Task* asking);
+  void Account(std::span<Task* const> tasks, int64_t rows);
+  // scheduler.cc
   bool ReserveFor(Task* task, int64_t rows, const Emit& emit);
   void Preempt(Task* task);
-  Task* Victim(const Task* asking);
   void Run(const Emit& emit);
   void Guess(Task* task);
   const float* Commit(Task* task, int64_t rows, const float* logits, const Emit& emit);
@@ -139,6 +201,15 @@ class Scheduler {
   Sampler sampler_;
   StepCost cost_;
   std::vector<float> logits_;  // [running_max (1 + drafts_max), V]
+  std::vector<TenantLimits> tenants_;   // by TenantId, as the accounts
+  struct Opened {
+    TenantId tenant = 0;
+    int64_t times = 0;
+  };
+  std::vector<Opened> opened_;  // by RootId
+  FairQueue fair_;
+  DrainRate drain_;
+  std::vector<uint8_t> denied_;  // by TenantId: who wants more than the step at hand gives it
   std::deque<std::unique_ptr<Task>> queue_;
   Tasks running_;
   RequestId next_id_ = 1;
