@@ -161,6 +161,7 @@ void Scheduler::Run(const Emit& emit) {
   Account(tasks, rows);
   const float* logits = logits_.data();
   for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
+  rows_ += rows;
 }
 
 // What a step of so many rows means for a task. `logits` are those of its first row that has some;

@@ -151,6 +151,7 @@ class Scheduler {
   int64_t drafted() const { return drafted_; }    // tokens guessed so far
   int64_t accepted() const { return accepted_; }  // of these, those that stand
 
+  int64_t rows() const { return rows_; }  // that steps have run so far
  private:
   struct Task;
   using Tasks = std::vector<std::unique_ptr<Task>>;
@@ -213,7 +214,7 @@ class Scheduler {
   std::deque<std::unique_ptr<Task>> queue_;
   Tasks running_;
   RequestId next_id_ = 1;
-  int64_t preemptions_ = 0, drafted_ = 0, accepted_ = 0;
+  int64_t rows_ = 0, preemptions_ = 0, drafted_ = 0, accepted_ = 0;
 };
 
 }  // namespace lode::runtime
