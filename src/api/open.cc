@@ -11,6 +11,7 @@
 #include "formats/hf_checkpoint.h"
 #include "formats/open.h"
 #include "hub/store.h"
+#include "runtime/mtp_drafts.h"
 
 namespace lode::api {
 namespace {
@@ -288,6 +289,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
       options.cache_bytes +
       static_cast<uint64_t>(options.kept_states) *
       runtime::FramePool::Stride(model::MakeStateLayout(spec, resolved.numerics).slot_bytes, true);
+  resolved.trial_rows_max = options.drafts > 0 ? 1 + options.drafts : 0;
   resolved.rows_max = options.rows_max > 0 ? options.rows_max : std::min(kRowsDefault, each);
   return resolved;
 }
@@ -314,9 +316,12 @@ MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& o
     plan.packed = size.packed;
     plan.weights -= std::min(plan.weights, size.replaced);
   }
-  plan.logits =
-      static_cast<uint64_t>(options.sequences_max * model.spec.vocabulary) * sizeof(float) +
-      runtime::Sampler::Bytes(model.spec.vocabulary);
+  const int64_t logit_rows = options.sequences_max * std::max<int64_t>(1, options.trial_rows_max);
+  plan.logits = static_cast<uint64_t>(logit_rows * model.spec.vocabulary) * sizeof(float) +
+                runtime::Sampler::Bytes(model.spec.vocabulary);
+  if (options.trial_rows_max > 0) {
+    plan.logits += runtime::MtpDrafts::Bytes(model.spec, options.sequences_max);
+  }
   plan.vectors = model.vector_bytes;
   plan.workspace =
       model::Workspace::Bytes(model.spec, options.numerics, options.rows_max, options.threads);

@@ -58,6 +58,7 @@ struct RunOptions {
   int64_t kept_states = 0;     // room for so many more, to go on from later
   uint64_t cache_bytes = 0;    // and so many bytes of pages and states
   int64_t rows_max = 0;        // rows of a step; 0: a default
+  int64_t drafts = 0;          // tokens that a step may guess for each sequence
   ActivationMode activations = ActivationMode::kAuto;
   std::optional<kernels::KvType> kv;  // the cache's numbers; none: what `activations` says
   // Bring the weights into the form that is fastest, in the background, when memory allows.

@@ -47,7 +47,7 @@ constexpr char kHelp[] =
 
 runtime::SchedulerOptions Scheduling(const Flags& flags) {
   runtime::SchedulerOptions options;
-  options.drafts_max = flags.model.drafts;
+  options.drafts_max = flags.model.run.drafts;
   return options;
 }
 

@@ -43,7 +43,7 @@ const char* ReasonName(runtime::StopReason reason) {
 runtime::SchedulerOptions Scheduling(const Flags& flags) {
   runtime::SchedulerOptions options;
   options.chunk_rows = flags.chunk;
-  options.drafts_max = flags.model.drafts;
+  options.drafts_max = flags.model.run.drafts;
   options.tree.spare_tokens = options.tree.rolling_tokens = options.tree.ladder_first = 0;
   return options;
 }

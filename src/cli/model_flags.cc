@@ -25,9 +25,9 @@ void ModelFlags::AddTo(CLI::App* verb) {
 }
 
 void ModelFlags::AddDrafts(CLI::App* verb) {
-  verb->add_option("--draft", drafts,
-                   "guess up to so many tokens from earlier text; same words, fewer steps where it "
-                   "pays")
+  verb->add_option("--draft", run.drafts,
+                   "guess up to so many tokens with the model's MTP head, or without one from "
+                   "earlier text; same words, fewer steps where it pays")
       ->check(CLI::Range(int64_t{0}, int64_t{16}))
       ->capture_default_str();
 }

@@ -15,7 +15,6 @@ struct ModelFlags {
   std::string kv = "auto";
   std::string pin = "auto";
   api::RunOptions run;
-  int64_t drafts = 0;
 
   // For verbs that answer.
   void AddDrafts(CLI::App* verb);

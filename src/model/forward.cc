@@ -124,8 +124,14 @@ int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics
                                  int64_t rows_max) {
   int64_t floats = kernels::MatMulScratchFloats(rows_max);
   const auto add = [&](const LayerSpec& layer) {
-    if (layer.kind != BlockKind::kAttention) return;
-    floats = std::max(floats, kernels::AttentionScratchFloats(ShapeOf(layer.attention, numerics)));
+    if (layer.kind == BlockKind::kAttention) {
+      floats =
+          std::max(floats, kernels::AttentionScratchFloats(ShapeOf(layer.attention, numerics)));
+    } else if (layer.kind == BlockKind::kMamba2) {
+      const Mamba2Spec& m = layer.mamba2;
+      floats = std::max(
+          floats, kernels::ScanScratchFloats({m.heads, m.head_dim, m.groups, m.state}));
+    }
   };
   for (const LayerSpec& layer : spec.layers) add(layer);
   for (const LayerSpec& layer : spec.mtp) add(layer);
@@ -189,19 +195,36 @@ void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs, bool exact) {
   ObservedMatMul(observer, kernels, all);
 }
 
+BlockRun Runner::RunOf(int64_t rows, std::span<const SequenceView> sequences) {
+  return {context_,  workspace_, numerics_,
+          rows,      sequences,  static_cast<float>(model_.spec.norm_epsilon),
+          observer_};
+}
+
+Mamba2Place Runner::PlaceOf(size_t layer) const {
+  return {layout_.conv_offset[layer], layout_.state_offset[layer], layout_.trial_offset[layer]};
+}
+
+void Runner::Replay(std::span<const SequenceView> sequences) {
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    const Layer& layer = model_.layers[i];
+    if (layer.spec.kind != BlockKind::kMamba2) continue;
+    BlockRun run = RunOf(0, sequences);
+    Mamba2Recurrence(run, layer.spec.mamba2, layer.mamba2, PlaceOf(i));
+  }
+}
+
 void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
                       std::span<const SequenceView> sequences) {
   const int64_t width = model_.spec.width;
   const auto at = static_cast<size_t>(index);
-  const auto epsilon = static_cast<float>(model_.spec.norm_epsilon);
   Workspace& w = workspace_;
   if (between_layers_) between_layers_();
-  kernels::RmsNorm(context_, w.x, width, layer.norm.data(), epsilon, rows, width, w.u, width);
-  BlockRun run = {context_, w, numerics_, rows, sequences, epsilon, observer_};
+  BlockRun run = RunOf(rows, sequences);
+  kernels::RmsNorm(context_, w.x, width, layer.norm.data(), run.epsilon, rows, width, w.u, width);
   switch (layer.spec.kind) {
     case BlockKind::kMamba2:
-      Mamba2Forward(run, layer.spec.mamba2, layer.mamba2, layout_.conv_offset[at],
-                    layout_.state_offset[at], width);
+      Mamba2Forward(run, layer.spec.mamba2, layer.mamba2, PlaceOf(at), width);
       break;
     case BlockKind::kAttention:
       AttentionForward(run, layer.spec.attention, layer.attention,

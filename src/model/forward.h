@@ -69,6 +69,13 @@ class InputObserver {
   virtual void Inputs(const Weight& weight, const float* x, int64_t x_stride, int64_t rows) = 0;
 };
 
+struct BlockRun;
+
+// Where a Mamba layer's state lies: offsets in a slot, and in a trial of one row.
+struct Mamba2Place {
+  int64_t conv, state, trial;
+};
+
 // A model with the means to run it.
 // Life: model and pool outlive it. Threads: one call at a time.
 class Runner {
@@ -77,6 +84,9 @@ class Runner {
 
   // Afterwards workspace().hidden has the rows after the final norm, which the MTP head takes.
   void Forward(const Batch& batch);
+
+  // The rows that the sequences have to replay, and nothing else: their slots catch up.
+  void Replay(std::span<const SequenceView> sequences);
 
   // The MTP head for rows with hidden states (after the final norm) [T, D] and the token that
   // follows each: fills its pages, leaves its own hidden in workspace().hidden, writes logits like
@@ -98,6 +108,8 @@ class Runner {
   kernels::Context& kernels() { return context_; }
 
  private:
+  BlockRun RunOf(int64_t rows, std::span<const SequenceView> sequences);
+  Mamba2Place PlaceOf(size_t layer) const;
   void RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
                 std::span<const SequenceView> sequences);
   void Logits(const Batch& batch);
@@ -139,7 +151,10 @@ void EmbedForward(kernels::Context& kernels, const Weight& embedding,
 
 // Each reads its normed input in work.u [rows, D] and adds its output to work.x.
 void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& weights,
-                   int64_t conv_offset, int64_t state_offset, int64_t width);
+                   const Mamba2Place& place, int64_t width);
+// Its middle: convolution and scan, from work.wide (after the projection) to work.mixed.
+void Mamba2Recurrence(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& weights,
+                      const Mamba2Place& place);
 void AttentionForward(BlockRun& run, const AttentionSpec& spec, const AttentionWeights& weights,
                       int64_t page_offset, bool mtp, int64_t width);
 void MlpForward(BlockRun& run, const MlpSpec& spec, const MlpWeights& weights, int64_t width);

@@ -18,6 +18,7 @@ StateLayout MakeStateLayout(const ModelSpec& spec, const Numerics& numerics) {
     layout.page_offset.push_back(-1);
     layout.conv_offset.push_back(-1);
     layout.state_offset.push_back(-1);
+    layout.trial_offset.push_back(-1);
     if (layer.kind == BlockKind::kAttention) {
       layout.page_offset.back() = static_cast<int64_t>(layout.page_bytes);
       layout.page_bytes +=
@@ -31,6 +32,8 @@ StateLayout MakeStateLayout(const ModelSpec& spec, const Numerics& numerics) {
       layout.slot_bytes +=
           Align(static_cast<uint64_t>(m.heads * m.state * kernels::PaddedHeadDim(m.head_dim)) *
                 sizeof(float));
+      layout.trial_offset.back() = layout.trial_row_floats;
+      layout.trial_row_floats += 2 * m.conv_dim() + m.heads;
     }
   }
   for (const LayerSpec& layer : spec.mtp) {

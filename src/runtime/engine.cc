@@ -34,6 +34,10 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
   own_from_ = other.own_from_;
   slot_ = std::exchange(other.slot_, kNoFrame);
   next_slot_ = std::exchange(other.next_slot_, kNoFrame);
+  trial_ = std::exchange(other.trial_, nullptr);
+  trial_rows_ = other.trial_rows_;
+  replay_begin_ = other.replay_begin_;
+  replay_count_ = std::exchange(other.replay_count_, 0);
   return *this;
 }
 
@@ -44,6 +48,7 @@ void Sequence::Release() {
   for (const SlotId slot : {slot_, next_slot_}) {
     if (slot != kNoFrame) frames.slots().Unlease(slot);
   }
+  if (trial_ != nullptr) engine_->free_trials_.push_back(std::exchange(trial_, nullptr));
   if (owner_ == engine_->owner_) --engine_->sequences_;
   engine_ = nullptr;
 }
@@ -67,11 +72,18 @@ Engine::Engine(const model::Model& model, const EngineOptions& options)
       pool_(options.threads, options.pin),
       runner_(model, options.numerics, &pool_, options.rows_max),
       page_bytes_(runner_.layout().page_bytes + runner_.layout().mtp_page_bytes),
-      slot_bytes_(runner_.layout().slot_bytes) {
+      slot_bytes_(runner_.layout().slot_bytes),
+      trial_rows_max_(options.trial_rows_max) {
   auto frames = FramePool::Make(FrameOptions(model.spec, options));
   LODE_CHECK(frames.ok());
   frames_ = std::move(*frames);
   owner_ = frames_->AddOwner(frames_->groups_max() - 1);
+  const int64_t floats = trial_rows_max_ * runner_.layout().trial_row_floats;
+  if (trial_rows_max_ == 0) return;
+  trial_memory_.reset(new float[static_cast<size_t>(options.sequences_max * floats)]);
+  for (int64_t i = 0; i < options.sequences_max; ++i) {
+    free_trials_.push_back(trial_memory_.get() + i * floats);
+  }
 }
 
 Result<void> Engine::CheckRoom(const model::ModelSpec& spec, const EngineOptions& options) {
@@ -81,8 +93,10 @@ Result<void> Engine::CheckRoom(const model::ModelSpec& spec, const EngineOptions
 }
 
 uint64_t Engine::Bytes(const model::ModelSpec& spec, const EngineOptions& options) {
+  const int64_t trials = options.sequences_max * options.trial_rows_max *
+                         model::MakeStateLayout(spec, options.numerics).trial_row_floats;
   return model::Workspace::Bytes(spec, options.numerics, options.rows_max, options.threads) +
-         FrameOptions(spec, options).budget_bytes;
+         static_cast<uint64_t>(trials) * sizeof(float) + FrameOptions(spec, options).budget_bytes;
 }
 
 Sequence Engine::NewSequence(OwnerId owner) {
@@ -176,16 +190,29 @@ int64_t Engine::PagesToReserve(const Sequence& sequence, int64_t tokens) const {
          (tail ? 1 : 0);
 }
 
+// Room for the rows of a trial; false when there is none.
+bool Engine::TakeTrial(Sequence* sequence) {
+  if (sequence->trial_ != nullptr) return true;
+  if (free_trials_.empty()) return false;
+  sequence->trial_ = free_trials_.back();
+  free_trials_.pop_back();
+  return true;
+}
+
 Result<void> Engine::Reserve(Sequence* sequence, int64_t tokens, bool trial) {
   if (tokens == 0) return {};
   LODE_TRY(Grow(sequence, sequence->position_ + tokens));
   if (!has_slots()) return {};
+  if (trial && !TakeTrial(sequence)) {
+    return Error(Code::kNoSpace, "there is no room for trials of so many sequences",
+                 "raise the number of agents");
+  }
   if (sequence->slot_ == kNoFrame) {
     const bool zeroed = fault_ != Fault::kKeepSlotDirty;
     sequence->slot_ = frames_->slots().Take(sequence->owner_, zeroed);
   }
-  const bool apart = trial || (sequence->slot_ != kNoFrame &&
-                               Shared(frames_->slots(), sequence->slot_));
+  // A trial writes only what is replayed first. The place is taken now, for Settle must not fail.
+  const bool apart = sequence->slot_ != kNoFrame && Shared(frames_->slots(), sequence->slot_);
   if (sequence->slot_ == kNoFrame || (apart && !TakeNextSlot(sequence))) {
     return Error(Code::kNoSpace, "there is no room for another state",
                  "raise the number of agents");
@@ -233,17 +260,9 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
     view.rows = {begin, count};
     view.position = item.sequence->position_;
     view.pages = Pointers(*item.sequence, 0);
-    if (has_slots()) {
-      const SlotId next = item.sequence->next_slot_;
-      view.slot_source = Slot(item.sequence->slot_);
-      view.slot_target = Slot(next == kNoFrame ? item.sequence->slot_ : next);
-      if (fault_ == Fault::kTrialInPlace && !item.commit) {
-        view.slot_target = Slot(item.sequence->slot_);
-      }
-      if (fault_ == Fault::kReadTargetSlot) view.slot_source = view.slot_target;
-      if (fault_ == Fault::kMixSlots && !views.empty()) {
-        std::swap(view.slot_source, views.back().slot_source);
-      }
+    if (has_slots()) ViewState(item, &view);
+    if (fault_ == Fault::kMixSlots && !views.empty()) {
+      std::swap(view.slot_source, views.back().slot_source);
     }
     views.push_back(view);
     if (logits == nullptr || item.want == StepItem::Want::kNone) continue;
@@ -254,16 +273,65 @@ Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
   LODE_CHECK(static_cast<int64_t>(tokens.size()) <= rows_max());
   if (tokens.empty()) return {};
   runner_.Forward({tokens, views, logit_rows, logits});
-  for (const StepItem& item : items) {
-    if (item.commit) Keep(item.sequence, static_cast<int64_t>(item.tokens.size()));
-  }
+  for (const StepItem& item : items) Ran(item);
   return {};
+}
+
+// Where a step finds and leaves a sequence's recurrent state.
+void Engine::ViewState(const StepItem& item, model::SequenceView* view) {
+  const Sequence& sequence = *item.sequence;
+  const SlotId next = sequence.next_slot_;
+  view->slot_source = Slot(sequence.slot_);
+  view->slot_target = Slot(next == kNoFrame ? sequence.slot_ : next);
+  if (fault_ == Fault::kReadTargetSlot) view->slot_source = view->slot_target;
+  view->trial = {sequence.trial_, trial_rows_max_, sequence.replay_begin_, sequence.replay_count_};
+  if (fault_ == Fault::kSkipReplay && view->trial.replay_count > 0) --view->trial.replay_count;
+  view->keep = item.commit || fault_ == Fault::kTrialInPlace;
+  if (view->keep && !item.commit) {  // finite, for rows that are not filled
+    std::fill_n(sequence.trial_, trial_rows_max_ * runner_.layout().trial_row_floats, 0.0f);
+  }
+  LODE_CHECK(item.commit || static_cast<int64_t>(item.tokens.size()) <= trial_rows_max_);
+}
+
+// A step has run these rows: the slot has what was to be replayed, and committed rows.
+void Engine::Ran(const StepItem& item) {
+  Sequence& sequence = *item.sequence;
+  const auto rows = static_cast<int64_t>(item.tokens.size());
+  if (rows == 0) return;
+  const bool moved = item.commit || sequence.replay_count_ > 0;
+  sequence.replay_begin_ = sequence.replay_count_ = 0;
+  sequence.trial_rows_ = item.commit ? 0 : rows;
+  if (moved && sequence.next_slot_ != kNoFrame) {
+    if (fault_ == Fault::kForgetNewSlot) std::swap(sequence.slot_, sequence.next_slot_);
+    frames_->slots().Unlease(sequence.slot_);
+    sequence.slot_ = std::exchange(sequence.next_slot_, kNoFrame);
+  }
+  if (!item.commit) return;
+  sequence.position_ += rows;
+  if (sequence.trial_ != nullptr) {
+    free_trials_.push_back(std::exchange(sequence.trial_, nullptr));
+  }
 }
 
 void Engine::Keep(Sequence* sequence, int64_t rows) {
   sequence->position_ += rows;
-  if (sequence->next_slot_ == kNoFrame || rows == 0) return;
-  if (fault_ == Fault::kForgetNewSlot) std::swap(sequence->slot_, sequence->next_slot_);
+  LODE_CHECK(sequence->replay_begin_ + sequence->replay_count_ + rows <= sequence->trial_rows_);
+  sequence->replay_count_ += rows;
+}
+
+void Engine::Settle(Sequence* sequence) {
+  const int64_t rows = std::exchange(sequence->replay_count_, 0);
+  const int64_t begin = std::exchange(sequence->replay_begin_, sequence->replay_begin_ + rows);
+  if (rows == 0 || !has_slots()) return;
+  const bool apart = Shared(frames_->slots(), sequence->slot_);
+  LODE_CHECK(!apart || sequence->next_slot_ != kNoFrame);
+  model::SequenceView view;
+  view.rows = {0, 0};
+  view.slot_source = Slot(sequence->slot_);
+  view.slot_target = Slot(apart ? sequence->next_slot_ : sequence->slot_);
+  view.trial = {sequence->trial_, trial_rows_max_, begin, rows};
+  runner_.Replay({&view, 1});
+  if (!apart) return;
   frames_->slots().Unlease(sequence->slot_);
   sequence->slot_ = std::exchange(sequence->next_slot_, kNoFrame);
 }
@@ -289,38 +357,63 @@ Result<void> Engine::Append(Sequence& sequence, std::span<const int32_t> tokens,
   return {};
 }
 
-Result<void> Engine::Draft(Sequence& sequence, std::span<const float> hidden,
-                           std::span<const int32_t> next_tokens, float* logits) {
+Result<void> Engine::Draft(std::span<const DraftItem> items, float* logits) {
   if (model().mtp.layers.empty()) {
     return Error(Code::kUnsupported, "this model has no MTP head");
   }
-  LODE_TRY(CheckTokens(next_tokens));
-  const auto rows = static_cast<int64_t>(next_tokens.size());
   const int64_t width = model().spec.width;
-  LODE_CHECK(static_cast<int64_t>(hidden.size()) == rows * width);
-  LODE_TRY(Grow(&sequence, sequence.mtp_position_ + rows));
+  size_t pages = 0;
+  for (const DraftItem& item : items) {
+    LODE_TRY(CheckTokens(item.next_tokens));
+    item.sequence->mtp_position_ = item.position;
+    LODE_TRY(Grow(item.sequence, item.position + std::ssize(item.next_tokens)));
+    pages += item.sequence->pages_.size();
+  }
   pointers_.clear();
-  pointers_.reserve(sequence.pages_.size());
-  std::byte** const pages = Pointers(sequence, runner_.layout().page_bytes);
-  for (int64_t at = 0; at < rows; at += rows_max()) {
-    const int64_t count = std::min(rows_max(), rows - at);
+  pointers_.reserve(pages);
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> logit_rows;
+  std::vector<model::SequenceView> views;
+  float* const hidden = runner_.workspace().hidden;
+  for (const DraftItem& item : items) {
+    const auto begin = static_cast<int64_t>(tokens.size());
+    const auto count = std::ssize(item.next_tokens);
+    LODE_CHECK(begin + count <= rows_max());
+    std::memmove(hidden + begin * width, item.hidden,
+                 static_cast<size_t>(count * width) * sizeof(float));
+    tokens.insert(tokens.end(), item.next_tokens.begin(), item.next_tokens.end());
     model::SequenceView view;
-    view.rows = {0, count};
-    view.position = sequence.mtp_position_;
-    view.mtp_pages = pages;
-    std::vector<int32_t> logit_rows;
-    for (int64_t i = 0; i < count; ++i) logit_rows.push_back(static_cast<int32_t>(i));
-    runner_.MtpForward(hidden.data() + at * width,
-                       {next_tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
-                        {&view, 1},
-                        logit_rows,
-                        logits + at * vocabulary()});
-    sequence.mtp_position_ += count;
+    view.rows = {begin, count};
+    view.position = item.position;
+    view.mtp_pages = Pointers(*item.sequence, runner_.layout().page_bytes);
+    views.push_back(view);
+    item.sequence->mtp_position_ = item.position + count;
+    const int64_t first = item.want == StepItem::Want::kNone  ? count
+                          : item.want == StepItem::Want::kAll ? 0
+                                                              : count - 1;
+    for (int64_t i = first; i < count; ++i) logit_rows.push_back(static_cast<int32_t>(begin + i));
+  }
+  if (!tokens.empty()) runner_.MtpForward(hidden, {tokens, views, logit_rows, logits});
+  return {};
+}
+
+Result<void> Engine::Draft(Sequence& sequence, std::span<const float> hidden,
+                           std::span<const int32_t> next_tokens, float* logits) {
+  const auto rows = std::ssize(next_tokens);
+  const int64_t width = model().spec.width;
+  LODE_CHECK(std::ssize(hidden) == rows * width);
+  for (int64_t at = 0; at < rows; at += rows_max()) {
+    const auto count = static_cast<size_t>(std::min(rows_max(), rows - at));
+    const DraftItem item = {&sequence, sequence.mtp_position_, hidden.data() + at * width,
+                            next_tokens.subspan(static_cast<size_t>(at), count),
+                            StepItem::Want::kAll};
+    LODE_TRY(Draft({&item, 1}, logits + at * vocabulary()));
   }
   return {};
 }
 
 std::vector<std::byte> Engine::StateBytes(const Sequence& sequence) const {
+  LODE_CHECK(sequence.replay_count_ == 0);
   std::vector<std::byte> bytes;
   if (sequence.slot_ != kNoFrame) {
     const std::byte* slot = frames_->slots().data(sequence.slot_);
@@ -337,6 +430,7 @@ std::vector<std::byte> Engine::StateBytes(const Sequence& sequence) const {
 }
 
 Result<Sequence> Engine::Fork(const Sequence& sequence) {
+  LODE_CHECK(sequence.replay_count_ == 0);
   LODE_ASSIGN(Sequence copy, NewSequence());
   for (const PageId page : sequence.pages_) frames_->pages().Lease(page);
   if (sequence.slot_ != kNoFrame) frames_->slots().Lease(sequence.slot_);

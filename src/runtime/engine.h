@@ -34,7 +34,8 @@ enum class Fault : uint8_t {
   kPositionTooLarge,
   kSwapPages,         // the first two pages of a resumed sequence change places
   kStaleTail,         // a copied tail lacks its newest row
-  kTrialInPlace,      // a trial overwrites the state before it
+  kTrialInPlace,      // a trial writes the state
+  kSkipReplay,        // of the rows that stood in a trial one is not replayed
   kMixSlots,          // two sequences of a step get each other's state
 };
 
@@ -47,6 +48,7 @@ struct EngineOptions {
   int64_t sequence_tokens_max = 0;  // of one sequence; 0: as long as there is room
   uint64_t cache_bytes = 0;         // of frames beyond these, for states and pages that are kept
   int64_t rows_max = 256;         // rows of one step
+  int64_t trial_rows_max = 0;     // of one sequence in a trial; 0: there are no trials
   Fault fault = Fault::kNone;     // tests only
 };
 
@@ -63,7 +65,8 @@ class Sequence {
   // Its pages, each leased by it; entries may be exchanged for pages of equal content.
   std::span<PageId> pages() { return pages_; }
   std::span<const PageId> pages() const { return pages_; }
-  // Its state after tokens(), leased by it; kNoFrame before the first step, or without such state.
+  // Its state, leased by it; kNoFrame before the first step, or without such state. After
+  // Engine::Settle it is that after tokens().
   SlotId slot() const { return slot_; }
 
  private:
@@ -81,6 +84,11 @@ class Sequence {
   size_t own_from_ = 0;
   SlotId slot_ = kNoFrame;
   SlotId next_slot_ = kNoFrame;  // taken for the step to come, where slot_ is shared
+  // The last trial: its rows' inputs to the recurrence, and which of them stand and are not in the
+  // slot yet. A step replays these first.
+  float* trial_ = nullptr;
+  int64_t trial_rows_ = 0;
+  int64_t replay_begin_ = 0, replay_count_ = 0;
 };
 
 // Rows of one sequence in a step.
@@ -89,9 +97,18 @@ struct StepItem {
   std::span<const int32_t> tokens;
   enum class Want : uint8_t { kNone, kLast, kAll } want = Want::kLast;
   int64_t last = 1;  // with kLast: so many rows at the end
-  // False: a trial. The sequence stays where it is until Keep says that all these rows are its own;
-  // another step forgets them.
+  // False: a trial. The sequence stays where it is until Keep says which of these rows are its own;
+  // another step forgets the rest. At most trial_rows_max rows.
   bool commit = true;
+};
+
+// Rows of one sequence for the MTP head, which guesses what follows the token that follows.
+struct DraftItem {
+  Sequence* sequence;
+  int64_t position;     // of the first row
+  const float* hidden;  // [T, D] after the final norm; of hidden(), items in order of their rows
+  std::span<const int32_t> next_tokens;  // T: that follow each row
+  StepItem::Want want = StepItem::Want::kLast;
 };
 
 class Engine {
@@ -120,8 +137,11 @@ class Engine {
   // must not exceed rows_max.
   Result<void> Step(std::span<const StepItem> items, float* logits);
 
-  // The rows of the last step, which was a trial of `rows` rows of this sequence, are its own.
+  // The next `rows` rows of the last step, which was a trial of this sequence, are its own.
   void Keep(Sequence* sequence, int64_t rows);
+
+  // Brings the slot up to tokens(), where rows of a trial stand: before it is frozen or looked at.
+  void Settle(Sequence* sequence);
 
   // A whole prompt in steps of `chunk` rows (0: rows_max). With `all`, `logits` gets every row [T,
   // V], else the last one [V] (or none, when null). `progress` is called after each step with the
@@ -130,8 +150,14 @@ class Engine {
                       bool all = false, int64_t chunk = 0,
                       const std::function<bool(int64_t)>& progress = nullptr);
 
-  // The MTP head over hidden states (after the final norm) [T, D] of the sequence's first T tokens
-  // and the token that follows each: draft logits [T, V]. For checks; speculation comes on top.
+  // Rows of the MTP head for each item: keys and values into its pages, logits of the wanted rows in
+  // order to `logits` [n, V]; afterwards hidden() has the head's own rows after its final norm, in
+  // order. What the head leaves in pages is worth guesses and shows in no row of the model.
+  // Errors: kUnsupported without an MTP head; kBadInput for a token; kNoSpace.
+  Result<void> Draft(std::span<const DraftItem> items, float* logits);
+
+  // The same over the hidden states of a sequence's first T tokens, after those it has run already:
+  // hidden [T, D], draft logits [T, V]. For checks.
   Result<void> Draft(Sequence& sequence, std::span<const float> hidden,
                      std::span<const int32_t> next_tokens, float* logits);
 
@@ -152,14 +178,14 @@ class Engine {
   int threads() const { return pool_.threads(); }
   // To measure the machine with the same threads, or to compute with fewer of them, between steps.
   ThreadPool& pool() { return pool_; }
-  // Copies of a sequence's state: position, slot, and the pages' used rows. For tests and digests.
+  // Copies of a settled sequence's state: slot, and the pages' used rows. For tests and digests.
   std::vector<std::byte> StateBytes(const Sequence& sequence) const;
-  // A second sequence with the same state: shares all frames, copies nothing.
+  // A second sequence with the same state as a settled one: shares all frames, copies nothing.
   // Errors: kNoSpace when sequences_max of them are there.
   Result<Sequence> Fork(const Sequence& sequence);
 
   // Takes the frames that the next `tokens` rows of this sequence will write. Errors: kNoSpace.
-  // With `trial` also a place for the state that a trial leaves.
+  // With `trial` also room for rows that are tried.
   Result<void> Reserve(Sequence* sequence, int64_t tokens, bool trial = false);
   // Whether a sequence of so many tokens is more than one may have.
   bool TooLong(int64_t tokens) const {
@@ -175,6 +201,7 @@ class Engine {
   const model::StateLayout& layout() const { return runner_.layout(); }
   bool has_pages() const { return page_bytes_ > 0; }
   bool has_slots() const { return slot_bytes_ > 0; }
+  int64_t trial_rows_max() const { return trial_rows_max_; }
 
  private:
   friend class Sequence;
@@ -182,6 +209,9 @@ class Engine {
   Result<void> Grow(Sequence* sequence, int64_t tokens);
   bool OwnTail(Sequence* sequence, int64_t position);
   bool Shared(const FrameArena& arena, uint32_t frame) const;
+  bool TakeTrial(Sequence* sequence);
+  void ViewState(const StepItem& item, model::SequenceView* view);
+  void Ran(const StepItem& item);
   std::byte* Page(PageId page) { return frames_->pages().data(page); }
   std::byte* Slot(SlotId slot) { return frames_->slots().data(slot); }
   std::byte** Pointers(const Sequence& sequence, uint64_t offset);
@@ -195,6 +225,9 @@ class Engine {
   std::unique_ptr<FramePool> frames_;
   OwnerId owner_ = 0;  // of sequences that nobody else owns
   std::vector<std::byte*> pointers_;  // of the pages of a step's sequences
+  int64_t trial_rows_max_;
+  std::unique_ptr<float[]> trial_memory_;
+  std::vector<float*> free_trials_;
 };
 
 }  // namespace lode::runtime

@@ -33,6 +33,10 @@ Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
       logits_(static_cast<size_t>(options.running_max * (1 + options.drafts_max) *
                                   engine->vocabulary())) {
   if (!options_.milliseconds) options_.milliseconds = SystemMilliseconds;
+  LODE_CHECK(options_.drafts_max == 0 || options_.drafts_max < engine->trial_rows_max());
+  if (options_.drafts_max > 0 && !options_.drafter && !engine->model().mtp.layers.empty()) {
+    mtp_ = std::make_unique<MtpDrafts>(engine, &sampler_, options_.running_max);
+  }
   TenantLimits own = options.tenant;
   // The same in every process, so that a lower tier's records are found again.
   if (own.secret.empty()) own.secret = "lode.tenant.default";
@@ -50,23 +54,56 @@ Scheduler::~Scheduler() {
 
 // --- A step --------------------------------------------------------------------------------------
 
-// Fills the drafts of an answer's next step.
-void Scheduler::Guess(Task* task) {
+// How many tokens to guess for a step of an answer at most.
+int64_t Scheduler::DraftsFor(Task* task) {
+  if (!task->length) return 0;
   int64_t count = options_.drafts_fixed;
-  if (count < 0) count = task->length->Choose(cost_, {static_cast<int64_t>(running_.size()) - 1});
+  if (count < 0) {
+    const double each = mtp_ ? mtp_->milliseconds() : 0.0;
+    const int64_t others = running() - 1;
+    count = task->length->Choose(cost_, {others, static_cast<double>(others), each});
+  }
   count = std::min(count, options_.drafts_max);
   if (task->request.tokens_max >= 0) {  // the step draws one token more than it has drafts
     count = std::min(count, task->request.tokens_max - task->answer - 1);
   }
-  // Rows that run again and again are a loss; then they are made its own first.
-  if (task->pending > options_.drafts_max) count = 0;
-  if (engine_->TooLong(task->position() + task->pending + count)) count = 0;
-  if (count <= 0) return;
-  task->drafts.resize(static_cast<size_t>(count));
+  const auto tokens = static_cast<int64_t>(task->tokens.size());
+  return engine_->TooLong(tokens + count) ? 0 : std::max<int64_t>(0, count);
+}
+
+// Fills the drafts of an answer's next step.
+void Scheduler::Guess(Task* task) {
+  task->drafts.resize(static_cast<size_t>(DraftsFor(task)));
+  if (task->drafts.empty()) return;
   task->drafts.resize(static_cast<size_t>(task->drafter->Propose(task->tokens, task->drafts)));
   for (size_t i = 0; i < task->drafts.size(); ++i) {
     if (task->drafts[i] < 0 || task->drafts[i] >= engine_->vocabulary()) task->drafts.resize(i);
   }
+}
+
+// The model's own head guesses: it sees every row that the step has made a sequence's own, and the
+// token that follows.
+void Scheduler::GuessAhead(std::span<Task* const> tasks) {
+  std::vector<MtpDrafts::Item> items;
+  const int64_t width = engine_->model().spec.width;
+  for (Task* task : tasks) {
+    task->drafts.clear();
+    if (task->done || !task->length) continue;
+    const int64_t rows = task->position() - task->step_begin;
+    const auto next = std::span<const Token>(task->tokens)
+                          .subspan(static_cast<size_t>(task->step_begin + 1),
+                                   static_cast<size_t>(rows));
+    items.push_back({.sequence = &*task->sequence,
+                     .position = task->step_begin,
+                     .hidden = engine_->hidden() + task->first_row * width,
+                     .next_tokens = next,
+                     .wanted = task->answering() && !task->cancelled ? DraftsFor(task) : 0,
+                     .tokens = &task->tokens,
+                     .answer = task->answer,
+                     .sampling = &task->request.sampling,
+                     .drafts = &task->drafts});
+  }
+  mtp_->Run(items, options_.milliseconds);
 }
 
 // Takes the frames for a task's rows; evicts, then preempts others. False: the task itself has no
@@ -113,7 +150,7 @@ void Scheduler::Preempt(Task* task) {
   ++preemptions_;
   End(task, FinishReason::kPreempted);
   task->rows = 0;
-  task->pending = 1;
+  task->drafts.clear();
   const auto at = std::find_if(running_.begin(), running_.end(),
                                [&](const auto& other) { return other.get() == task; });
   Announce(task);
@@ -145,6 +182,8 @@ void Scheduler::Run(const Emit& emit) {
       item.tokens = task->trial;
       item.commit = false;
     }
+    task->first_row = rows;
+    task->step_begin = task->position();
     const bool last = task->rows - drafts == task->left();
     item.want = last ? StepItem::Want::kLast : StepItem::Want::kNone;
     item.last = 1 + drafts;
@@ -162,42 +201,40 @@ void Scheduler::Run(const Emit& emit) {
   const float* logits = logits_.data();
   for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
   rows_ += rows;
+  if (mtp_) GuessAhead(tasks);
 }
 
 // What a step of so many rows means for a task. `logits` are those of its first row that has some;
 // returns where they end.
 const float* Scheduler::Commit(Task* task, int64_t rows, const float* logits, const Emit& emit) {
+  const int64_t vocabulary = engine_->vocabulary();
   const int64_t drafts = std::ssize(task->drafts);
   if (drafts == 0) {
     const bool last = task->left() == 0;
-    if (last) task->pending = 0;
     Moved(task, rows, emit);
     if (task->cancelled) {
       Finish(task, StopReason::kCancelled, emit);
-    } else if (last && Draw(task, logits, emit)) {
-      task->pending = 1;
+    } else if (last) {
+      Draw(task, logits, emit);
     }
-    return last ? logits + engine_->vocabulary() : logits;
+    return last ? logits + vocabulary : logits;
   }
   // A trial: token after token for as long as each is the one that was guessed.
-  const float* const end = logits + (1 + drafts) * engine_->vocabulary();
-  drafted_ += drafts;
   int64_t stand = 0;
   while (true) {
-    if (!Draw(task, logits + stand * engine_->vocabulary(), emit)) return end;
-    ++task->pending;
+    engine_->Keep(&*task->sequence, 1);
+    Moved(task, 1, emit);
+    if (!Draw(task, logits + stand * vocabulary, emit)) break;
     if (stand == drafts || task->tokens.back() != task->drafts[static_cast<size_t>(stand)]) break;
     ++stand;
   }
+  drafted_ += drafts;
   accepted_ += stand;
-  task->length->Observe(drafts, stand);
-  task->drafter->Observe(drafts, stand);
-  if (stand == drafts) {  // all its rows are true
-    engine_->Keep(&*task->sequence, rows);
-    task->pending = 1;
-    Moved(task, rows, emit);
+  if (!task->done) {  // an answer's end says nothing of the guesses behind it
+    task->length->Observe(drafts, stand);
+    if (task->drafter) task->drafter->Observe(drafts, stand);
   }
-  return end;
+  return logits + (1 + drafts) * vocabulary;
 }
 
 // The sequence has come further, by so many rows.
@@ -230,7 +267,9 @@ void Scheduler::Freeze(Task* task, PointRole role) {
     tree_.Publish(task->live, at, sequence.pages());
     return;
   }
-  if (!tree_.RoomForPoint(task->live, at, role) || !engine_->TakeNextSlot(&sequence)) return;
+  if (!tree_.RoomForPoint(task->live, at, role)) return;
+  engine_->Settle(&sequence);
+  if (!engine_->TakeNextSlot(&sequence)) return;
   tree_.AddSnapshot(task->live, at, sequence.slot(), role, sequence.pages());
 }
 
@@ -278,6 +317,7 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
 void Scheduler::End(Task* task, FinishReason reason) {
   if (task->sequence && task->position() > 0) {
     Sequence& sequence = *task->sequence;
+    engine_->Settle(&sequence);
     if (!engine_->has_slots()) {
       tree_.Publish(task->live, task->position(), sequence.pages());
     } else if (sequence.slot() != kNoFrame && task->position() <= tree_.tokens(task->live)) {

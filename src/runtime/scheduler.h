@@ -27,6 +27,7 @@
 #include "runtime/draft_length.h"
 #include "runtime/engine.h"
 #include "runtime/fair_queue.h"
+#include "runtime/mtp_drafts.h"
 #include "runtime/prefix_tree.h"
 #include "runtime/sampler.h"
 
@@ -89,10 +90,11 @@ struct SchedulerOptions {
   int64_t chunk_rows = 0;       // rows of a prompt in a step; 0: all that the engine takes
   double stall_milliseconds = 300.0;  // that prompts may hold up the answers of others
   // Guessed tokens in a step at most, of each answer; 0: none are guessed. What is guessed shows in
-  // no token (draft.h): a step runs the guesses as a trial, and if not all of them stand, the next
-  // one runs those that do again from the state before.
+  // no token (draft.h): a step runs the guesses as a trial (Engine::Keep), whose rows the engine must
+  // have room for: one more than these.
   int64_t drafts_max = 0;
-  // Who guesses, for each request; null: earlier text that began alike (NgramDrafter).
+  // Who guesses, for each request; null: the model's MTP head (mtp_drafts.h), or if it has none,
+  // earlier text that began alike (NgramDrafter).
   std::function<std::unique_ptr<Drafter>(const Request&)> drafter = nullptr;
   // Fixed numbers of guesses instead of chosen ones (tests); below 0: chosen by what pays.
   int64_t drafts_fixed = -1;
@@ -185,7 +187,9 @@ class Scheduler {
   bool ReserveFor(Task* task, int64_t rows, const Emit& emit);
   void Preempt(Task* task);
   void Run(const Emit& emit);
+  int64_t DraftsFor(Task* task);
   void Guess(Task* task);
+  void GuessAhead(std::span<Task* const> tasks);
   const float* Commit(Task* task, int64_t rows, const float* logits, const Emit& emit);
   void Moved(Task* task, int64_t rows, const Emit& emit);
   void Freeze(Task* task, PointRole role);
@@ -200,6 +204,7 @@ class Scheduler {
   PrefixTree tree_;
   RootId default_root_ = 0;
   Sampler sampler_;
+  std::unique_ptr<MtpDrafts> mtp_;  // where the model's own head guesses
   StepCost cost_;
   std::vector<float> logits_;  // [running_max (1 + drafts_max), V]
   std::vector<TenantLimits> tenants_;   // by TenantId, as the accounts

@@ -182,8 +182,11 @@ Result<RequestId> Scheduler::Submit(Request request) {
   task->tenant = tenant;
   task->tokens = task->request.prompt;
   if (options_.drafts_max > 0) {
-    task->drafter = options_.drafter ? options_.drafter(task->request)
-                                     : std::make_unique<NgramDrafter>();
+    if (options_.drafter) {
+      task->drafter = options_.drafter(task->request);
+    } else if (!mtp_) {
+      task->drafter = std::make_unique<NgramDrafter>();
+    }
     task->length.emplace(options_.drafts_max);
   }
   Announce(task.get());

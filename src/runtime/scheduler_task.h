@@ -20,10 +20,10 @@ struct Scheduler::Task {
   int64_t rows = 0;             // of the step at hand
   int64_t passed_over = 0;      // steps in a row that had no row for it
   int64_t stay_from = 0;        // where it was when it got its place
-  // Newest tokens that no step has made the sequence's own; one, unless guesses fell.
-  int64_t pending = 1;
-  std::vector<Token> drafts;    // of the step at hand
-  std::vector<Token> trial;     // the pending tokens and these
+  int64_t first_row = 0;        // of the step at hand, in the batch
+  int64_t step_begin = 0;       // where it was before
+  std::vector<Token> drafts;    // guesses that the next step tries
+  std::vector<Token> trial;     // the newest token and these
   std::unique_ptr<Drafter> drafter;
   std::optional<DraftLength> length;
   bool cancelled = false;
@@ -32,8 +32,8 @@ struct Scheduler::Task {
   int64_t position() const { return sequence->tokens(); }
   int64_t left() const { return static_cast<int64_t>(tokens.size()) - position(); }
   int64_t progress() const { return position() - stay_from; }
-  // Only its newest tokens are to run; else it is (again) at its prompt.
-  bool answering() const { return answer > 0 && left() == pending; }
+  // Only its newest token is to run; else it is (again) at its prompt.
+  bool answering() const { return answer > 0 && left() == 1; }
 };
 
 }  // namespace lode::runtime

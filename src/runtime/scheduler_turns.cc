@@ -36,7 +36,6 @@ int64_t Scheduler::BuildAnswers() {
   bool prompts = false, aged = false;
   for (auto& task : running_) {
     task->rows = 0;
-    task->drafts.clear();
     if (task->answering()) {
       order.push_back(task.get());
     } else {
@@ -51,10 +50,10 @@ int64_t Scheduler::BuildAnswers() {
   if (prompts) most -= std::max<int64_t>(std::min(kRowsMin, most / 4), aged ? 1 : 0);
   int64_t answers = 0;
   for (Task* task : order) {
-    if (answers + task->pending > most) continue;
-    if (task->drafter && !task->cancelled) Guess(task);
-    if (answers + task->pending + std::ssize(task->drafts) > most) task->drafts.clear();
-    task->rows = task->pending + std::ssize(task->drafts);
+    if (answers == most) break;
+    if (task->drafter) Guess(task);
+    if (answers + 1 + std::ssize(task->drafts) > most || task->cancelled) task->drafts.clear();
+    task->rows = 1 + std::ssize(task->drafts);
     answers += task->rows;
   }
   return answers;

@@ -1,0 +1,72 @@
+#include "runtime/mtp_drafts.h"
+
+#include "runtime/draft.h"
+
+namespace lode::runtime {
+
+MtpDrafts::MtpDrafts(Engine* engine, Sampler* sampler, int64_t sequences_max)
+    : engine_(*engine),
+      sampler_(*sampler),
+      logits_(static_cast<size_t>(sequences_max * engine->vocabulary())) {}
+
+uint64_t MtpDrafts::Bytes(const model::ModelSpec& spec, int64_t sequences_max) {
+  return spec.mtp.empty()
+             ? 0
+             : static_cast<uint64_t>(sequences_max * spec.vocabulary) * sizeof(float);
+}
+
+// One more guess; false when the sampler finds none.
+bool MtpDrafts::Draw(const Item& item, const float* logits) {
+  DrawState state;
+  state.position = item.tokens->size();
+  state.history = item.tokens;
+  state.answer_begin = item.tokens->size() - static_cast<size_t>(item.answer);
+  const auto draft =
+      DrawDraft(sampler_, {logits, static_cast<size_t>(engine_.vocabulary())}, *item.drafts,
+                *item.sampling, &state);
+  if (draft.ok()) item.drafts->push_back(*draft);
+  return draft.ok();
+}
+
+void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& milliseconds) {
+  struct Chain {
+    const Item* item;
+    int64_t last_row;  // in hidden()
+  };
+  std::vector<DraftItem> rows;
+  std::vector<Chain> chains;
+  int64_t row = 0;
+  for (const Item& item : items) {
+    item.drafts->clear();
+    if (item.next_tokens.empty()) continue;
+    rows.push_back({item.sequence, item.position, item.hidden, item.next_tokens,
+                    item.wanted > 0 ? StepItem::Want::kLast : StepItem::Want::kNone});
+    row += std::ssize(item.next_tokens);
+    if (item.wanted > 0) chains.push_back({&item, row - 1});
+  }
+  const int64_t width = engine_.model().spec.width;
+  const double start = milliseconds();
+  const bool guessing = !chains.empty();
+  int64_t passes = 0;
+  while (!rows.empty() && engine_.Draft(rows, logits_.data()).ok()) {
+    ++passes;
+    std::vector<Chain> going;
+    rows.clear();
+    for (size_t i = 0; i < chains.size(); ++i) {
+      const Item& item = *chains[i].item;
+      const float* logits = logits_.data() + static_cast<int64_t>(i) * engine_.vocabulary();
+      if (!Draw(item, logits) || std::ssize(*item.drafts) >= item.wanted) continue;
+      rows.push_back({item.sequence,
+                      item.position + std::ssize(item.next_tokens) + std::ssize(*item.drafts) - 1,
+                      engine_.hidden() + chains[i].last_row * width,
+                      {&item.drafts->back(), 1}});
+      going.push_back({&item, std::ssize(going)});
+    }
+    chains = std::move(going);
+  }
+  if (!guessing || passes == 0) return;
+  const double each = (milliseconds() - start) / static_cast<double>(passes);
+  milliseconds_ = milliseconds_ == 0.0 ? each : milliseconds_ + (each - milliseconds_) * 0.1;
+}
+
+}  // namespace lode::runtime
