@@ -63,9 +63,10 @@ class Caches {
   std::vector<std::byte*> pages_;
 };
 
-// `rows` rows of each of `count` sequences after `depth` tokens.
+// `rows` rows of each of `count` sequences after `depth` tokens; with `shared` they all have the same
+// pages, whose bytes then count once.
 void Run(benchmark::State& state, int64_t type, int64_t depth, int64_t rows, int64_t count,
-         int64_t threads) {
+         int64_t threads, bool shared = false) {
   const AttentionShape shape = Shape(type);
   ThreadPool pool(static_cast<int>(threads));
   Context context(&pool, AttentionScratchFloats(shape));
@@ -76,8 +77,10 @@ void Run(benchmark::State& state, int64_t type, int64_t depth, int64_t rows, int
   std::vector<float> out(q.size());
   std::vector<AttentionSequence> sequences(static_cast<size_t>(count));
   for (auto _ : state) {
+    std::byte* const* pages = caches.Next();
     for (int64_t i = 0; i < count; ++i) {
-      sequences[static_cast<size_t>(i)] = {{i * rows, rows}, depth, caches.Next(), 0};
+      if (i > 0 && !shared) pages = caches.Next();
+      sequences[static_cast<size_t>(i)] = {{i * rows, rows}, depth, pages, 0};
     }
     Attention(context, shape, sequences, q.data(), q_width, kv.data(), kv.data(), kv_width,
               out.data(), q_width);
@@ -86,7 +89,7 @@ void Run(benchmark::State& state, int64_t type, int64_t depth, int64_t rows, int
   const double keys = static_cast<double>(depth) + static_cast<double>(rows + 1) / 2;
   const double bytes = static_cast<double>(KvPageBytes(shape)) / kPageTokens *
                        static_cast<double>(depth + rows);
-  bench::Report(state, calls * bytes,
+  bench::Report(state, (shared ? calls / static_cast<double>(count) : calls) * bytes,
                 calls * 4.0 * static_cast<double>(rows * q_width) * keys,
                 type == 0 ? Peak::kF32 : type == 1 ? Peak::kBF16 : Peak::kInt8,
                 static_cast<int>(threads));
@@ -97,6 +100,9 @@ void Decode(benchmark::State& state) {
 }
 void DecodeBatch(benchmark::State& state) {
   Run(state, state.range(0), state.range(1), 1, 16, state.range(2));
+}
+void DecodeShared(benchmark::State& state) {
+  Run(state, state.range(0), state.range(1), 1, 16, state.range(2), true);
 }
 void Prefill(benchmark::State& state) {
   Run(state, state.range(0), state.range(1), 512, 1, state.range(2));
@@ -110,7 +116,13 @@ BENCHMARK(Decode)
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK(DecodeBatch)
     ->ArgNames({"kv", "depth", "threads"})
-    ->ArgsProduct({{1}, {512, 4096}, {1, 2}})
+    ->ArgsProduct({{1}, {512, 4096, 16384}, {1, 2}})
+    ->UseRealTime()
+    ->MeasureProcessCPUTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(DecodeShared)
+    ->ArgNames({"kv", "depth", "threads"})
+    ->ArgsProduct({{1, 2}, {4096, 16384, 65536}, {1, 2}})
     ->UseRealTime()
     ->MeasureProcessCPUTime()
     ->Unit(benchmark::kMicrosecond);

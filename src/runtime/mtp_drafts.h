@@ -1,4 +1,4 @@
-// Guesses by the model's own head for multi-token prediction (DeepSeek-AI 2024, section 2.2): from the
+// Guesses by the model's own head for multi-token prediction (arXiv:2412.19437, section 2.2): from the
 // hidden row of the newest token that has run and the token drawn after it, the head predicts the
 // one behind that; its own hidden row and that guess give the next, and so on.
 //

@@ -275,6 +275,62 @@ TEST(Attention, ASequencesBitsDoNotDependOnItsCompany) {
   }
 }
 
+// Sequences that begin with the same pages walk these together, whatever their depths and rows; some
+// share less than others, and one has the same numbers in pages of its own.
+TEST(Attention, SharedPagesShowInNoBit) {
+  const int64_t tokens = 2 * kSpanTokens + 300;
+  // (tokens in pages of the first one, depth, rows)
+  const int64_t cases[][3] = {{tokens, 4390, 1}, {4096, 4096, 2}, {4096, 4300, 1}, {4100, 4229, 16},
+                              {2048, 4321, 3},   {0, 4390, 1},    {2049, 2049, 1}, {4096, 4200, 17},
+                              {128, 130, 1},     {4096, 4390, 5}, {4096, 4160, 1}, {4096, 4097, 0}};
+  for (const KvType type : kTypes) {
+    const AttentionShape s = {40, 2, 20, type};
+    const int64_t width = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
+    const Data data(s, tokens);
+    const Pages first(s, tokens);
+    std::vector<float> want(static_cast<size_t>(tokens * width));
+    ThreadPool all_cores(2);
+    Context filling(&all_cores, AttentionScratchFloats(s));
+    const AttentionSequence whole = {{0, tokens}, 0, first.pages.data(), 64};
+    Attention(filling, s, {&whole, 1}, data.q.data(), width, data.k.data(), data.v.data(), kv,
+              want.data(), width);
+    std::vector<Pages> own;
+    std::vector<AttentionSequence> sequences;
+    std::vector<float> q, k, v;
+    int64_t rows = 0;
+    own.reserve(std::size(cases));
+    for (const auto& [shared, depth, count] : cases) {
+      Pages& pages = own.emplace_back(s, tokens);
+      for (size_t i = 0; i < pages.pages.size(); ++i) {
+        pages.storage[i] = first.storage[i];
+        const bool same = static_cast<int64_t>(i) < std::min(shared, depth) / kPageTokens;
+        pages.pages[i] = same ? first.pages[i] : pages.storage[i].data();
+      }
+      sequences.push_back({{rows, count}, depth, pages.pages.data(), 64});
+      const auto append = [&](std::vector<float>* to, const std::vector<float>& from, int64_t w) {
+        to->insert(to->end(), from.begin() + depth * w, from.begin() + (depth + count) * w);
+      };
+      append(&q, data.q, width);
+      append(&k, data.k, kv);
+      append(&v, data.v, kv);
+      rows += count;
+    }
+    for (const int threads : {1, 2, 5}) {
+      ThreadPool pool(threads);
+      Context context(&pool, AttentionScratchFloats(s));
+      std::vector<float> out(static_cast<size_t>(rows * width));
+      Attention(context, s, sequences, q.data(), width, k.data(), v.data(), kv, out.data(), width);
+      for (const AttentionSequence& sequence : sequences) {
+        const auto at = out.begin() + sequence.rows.begin * width;
+        const auto from = want.begin() + sequence.position * width;
+        const int64_t numbers = sequence.rows.count * width;
+        EXPECT_TRUE(SameBits({at, at + numbers}, {from, from + numbers}))
+            << static_cast<int>(type) << " depth " << sequence.position << ", " << threads;
+      }
+    }
+  }
+}
+
 TEST(Attention, ANotANumberInAQueryIsNotHidden) {
   for (const KvType type : kTypes) {
     const AttentionShape s = {2, 1, 16, type};

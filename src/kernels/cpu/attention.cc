@@ -2,7 +2,8 @@
 //
 // The work is cut into lanes (rows x query heads of one kv head) and, where that gives too few
 // pieces for the threads, also into spans of 2048 keys. Spans are computed apart and merged in
-// order always, so the cut shows in no bit.
+// order always, so the cut shows in no bit. Neither does it show that sequences which begin with the
+// same pages walk these together: a lane sees the same spans in the same order.
 #include <algorithm>
 #include <vector>
 
@@ -30,6 +31,34 @@ AttentionKernels KernelsFor(KvType type) {
 int64_t Tiles(const AttentionLanes& lanes) { return lanes.last() / kPageTokens + 1; }
 int64_t Spans(const AttentionLanes& lanes) { return lanes.last() / kSpanTokens + 1; }
 
+// Lanes and the spans that they walk.
+struct Piece {
+  AttentionLanes lanes;
+  int64_t span = 0, span_end = 0;
+  // Of lanes that go on where a group ended: which of the group's these are; below 0: they begin.
+  int64_t from = -1;
+  bool group() const { return lanes.shared != nullptr; }
+};
+
+// Pieces that one thread does in order: a group and those that go on from it, or one alone.
+struct Work {
+  std::vector<Piece> pieces;
+  std::vector<size_t> begins;  // of such runs
+  std::vector<std::vector<AttentionRow>> rows;  // of groups
+
+  int64_t runs() const { return static_cast<int64_t>(begins.size()); }
+  std::span<const Piece> Run(int64_t i) const {
+    const auto at = static_cast<size_t>(i);
+    const size_t end = at + 1 < begins.size() ? begins[at + 1] : pieces.size();
+    return std::span(pieces).subspan(begins[at], end - begins[at]);
+  }
+  int64_t spans() const {
+    int64_t count = 0;
+    for (const Piece& piece : pieces) count += piece.span_end - piece.span;
+    return count;
+  }
+};
+
 // What all calls below hand on.
 struct Call {
   Context& context;
@@ -54,94 +83,204 @@ struct Call {
   }
 };
 
+// Sequences that begin with the same pages, as many spans of them.
+struct Group {
+  std::vector<const AttentionSequence*> members;
+  int64_t spans = 0;  // 0: one sequence alone
+};
+
+// A prompt's rows read their keys together as they are.
+constexpr int64_t kGroupRows = 16;
+
+int64_t SpansInCommon(const AttentionSequence& a, const AttentionSequence& b) {
+  const int64_t most = std::min(a.position, b.position) / kSpanTokens;
+  if (a.page_offset != b.page_offset) return 0;
+  for (int64_t i = 0; i < most * kSpanTiles; ++i) {
+    if (a.pages[i] != b.pages[i]) return i / kSpanTiles;
+  }
+  return most;
+}
+
+// Each first one that is left takes those with it that save the most reading.
+std::vector<Group> GroupsOf(std::span<const AttentionSequence> sequences) {
+  std::vector<Group> groups;
+  std::vector<bool> taken(sequences.size(), false);
+  std::vector<std::pair<int64_t, size_t>> others;  // spans in common
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (taken[i] || sequences[i].rows.count == 0) continue;
+    Group& group = groups.emplace_back();
+    group.members.push_back(&sequences[i]);
+    if (sequences[i].rows.count > kGroupRows) continue;
+    others.clear();
+    for (size_t j = i + 1; j < sequences.size(); ++j) {
+      if (taken[j] || sequences[j].rows.count == 0 || sequences[j].rows.count > kGroupRows) continue;
+      const int64_t spans = SpansInCommon(sequences[i], sequences[j]);
+      if (spans > 0) others.push_back({spans, j});
+    }
+    std::stable_sort(others.begin(), others.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    int64_t best = 0;
+    for (int64_t n = 1; n <= std::ssize(others); ++n) {
+      const int64_t saved = n * others[static_cast<size_t>(n - 1)].first;
+      if (best == 0 || saved > best * group.spans) {
+        best = n;
+        group.spans = others[static_cast<size_t>(n - 1)].first;
+      }
+    }
+    for (int64_t n = 0; n < best; ++n) {
+      const size_t j = others[static_cast<size_t>(n)].second;
+      taken[j] = true;
+      group.members.push_back(&sequences[j]);
+    }
+  }
+  return groups;
+}
+
+// Of a group: all rows together over the spans in common, then each sequence's over its own.
+void CutGroup(const Group& group, AttentionLanes lanes, int64_t rows_max, Work* work) {
+  size_t member = 0;
+  int64_t row = 0;
+  while (member < group.members.size()) {
+    std::vector<AttentionRow>& rows = work->rows.emplace_back();
+    std::vector<Piece> alone;
+    while (member < group.members.size() && std::ssize(rows) < rows_max) {
+      const AttentionSequence* s = group.members[member];
+      const int64_t take = std::min(s->rows.count - row, rows_max - std::ssize(rows));
+      AttentionLanes own = lanes;
+      own.sequence = s;
+      own.row = row;
+      own.rows = take;
+      alone.push_back({own, group.spans, Spans(own), std::ssize(rows) * lanes.heads});
+      for (int64_t i = 0; i < take; ++i) rows.push_back({s, row + i});
+      row += take;
+      if (row == s->rows.count) {
+        ++member;
+        row = 0;
+      }
+    }
+    lanes.sequence = group.members[0];
+    lanes.row = 0;
+    lanes.rows = std::ssize(rows);
+    lanes.shared = rows.data();
+    work->begins.push_back(work->pieces.size());
+    work->pieces.push_back({lanes, 0, group.spans});
+    lanes.shared = nullptr;
+    work->pieces.insert(work->pieces.end(), alone.begin(), alone.end());
+  }
+}
+
 // Cuts all rows and heads, at most `heads` heads of a group together.
-std::vector<AttentionLanes> Cut(const AttentionShape& shape,
-                                std::span<const AttentionSequence> sequences, int64_t heads) {
-  const int64_t group = shape.heads / shape.kv_heads;
-  const int64_t head_pieces = (group + heads - 1) / heads;
+Work Cut(const AttentionShape& shape, std::span<const Group> groups, int64_t heads) {
+  const int64_t per_kv_head = shape.heads / shape.kv_heads;
+  const int64_t head_pieces = (per_kv_head + heads - 1) / heads;
   const int64_t rows_max = std::max<int64_t>(1, kLanesMax / heads);
-  std::vector<AttentionLanes> cut;
-  for (const AttentionSequence& s : sequences) {
-    const int64_t row_pieces = (s.rows.count + rows_max - 1) / rows_max;
+  Work work;
+  for (const Group& group : groups) {
+    const AttentionSequence& s = *group.members[0];
+    const int64_t row_pieces = group.spans > 0 ? 1 : (s.rows.count + rows_max - 1) / rows_max;
     for (int64_t r = 0; r < row_pieces; ++r) {
       const int64_t row = s.rows.count * r / row_pieces;
       const int64_t rows = s.rows.count * (r + 1) / row_pieces - row;
       for (int64_t i = 0; i < shape.kv_heads * head_pieces; ++i) {
         const int64_t piece = i % head_pieces;
-        const int64_t head = group * piece / head_pieces;
-        cut.push_back(
-            {&s, i / head_pieces, row, rows, head, group * (piece + 1) / head_pieces - head});
+        const int64_t head = per_kv_head * piece / head_pieces;
+        const AttentionLanes lanes = {
+            &s,   i / head_pieces, row,
+            rows, head,            per_kv_head * (piece + 1) / head_pieces - head};
+        if (group.spans > 0) {
+          CutGroup(group, lanes, rows_max, &work);
+          continue;
+        }
+        work.begins.push_back(work.pieces.size());
+        work.pieces.push_back({lanes, 0, Spans(lanes)});
       }
     }
   }
-  return cut;
+  return work;
 }
 
-int64_t CountSpans(const std::vector<AttentionLanes>& cut) {
-  int64_t spans = 0;
-  for (const AttentionLanes& lanes : cut) spans += Spans(lanes);
-  return spans;
+// Where a piece's sums begin: nowhere yet, or where its group ended.
+void Begin(const Call& call, const Piece& piece, SoftmaxState group, SoftmaxState total) {
+  const int64_t lanes = piece.lanes.count();
+  call.Reset(total, lanes);
+  if (piece.from < 0) return;
+  const int64_t width = ValueWidth(call.shape);
+  std::copy_n(group.m + piece.from, lanes, total.m);
+  std::copy_n(group.l + piece.from, lanes, total.l);
+  std::copy_n(group.o + piece.from * width, lanes * width, total.o);
+}
+
+// The group before a run's other pieces has its sums where these find them.
+int64_t GroupLanes(std::span<const Piece> run) {
+  return run[0].group() ? run[0].lanes.count() : 0;
 }
 
 // One thread walks all spans of its lanes.
-void AttendWhole(const Call& call, const std::vector<AttentionLanes>& cut) {
-  const auto count = static_cast<int64_t>(cut.size());
-  call.context.pool().Run(count, [&](int64_t i, int thread) {
+void AttendWhole(const Call& call, const Work& work) {
+  call.context.pool().Run(work.runs(), [&](int64_t i, int thread) {
     // The last rows of a long prompt cost most and come first.
-    const AttentionLanes& lanes = cut[static_cast<size_t>(count - 1 - i)];
+    const auto run = work.Run(work.runs() - 1 - i);
     const AttentionScratch scratch = call.scratch(thread);
-    const SoftmaxState span(scratch.span, lanes.count());
-    const SoftmaxState total(scratch.total, lanes.count());
-    call.Reset(total, lanes.count());
-    for (int64_t s = 0; s < Spans(lanes); ++s) {
-      call.AttendSpan(lanes, s, scratch, span);
-      call.kernels.merge(lanes.count(), ValueWidth(call.shape), span, total);
+    const SoftmaxState group(scratch.group, GroupLanes(run));
+    for (const Piece& piece : run) {
+      const int64_t lanes = piece.lanes.count();
+      const SoftmaxState span(scratch.span, lanes);
+      const SoftmaxState total = piece.group() ? group : SoftmaxState(scratch.total, lanes);
+      Begin(call, piece, group, total);
+      for (int64_t s = piece.span; s < piece.span_end; ++s) {
+        call.AttendSpan(piece.lanes, s, scratch, span);
+        call.kernels.merge(lanes, ValueWidth(call.shape), span, total);
+      }
+      if (!piece.group()) {
+        call.kernels.finish(call.shape, piece.lanes, total, call.out, call.out_stride);
+      }
     }
-    call.kernels.finish(call.shape, lanes, total, call.out, call.out_stride);
   });
 }
 
 // Spans go to any thread, in waves that fill the room for partial results; after each wave the
-// caller merges in order. Lanes whose spans do not end with the wave keep their total in the
+// caller merges in order. Pieces whose spans do not end with the wave keep their total in the
 // caller's scratch.
-void AttendSpans(const Call& call, const std::vector<AttentionLanes>& cut) {
+void AttendSpans(const Call& call, const Work& work) {
   struct Item {
-    const AttentionLanes* lanes;
+    const Piece* piece;
     int64_t span;
     float* state;
   };
+  const std::vector<Piece>& pieces = work.pieces;
   const int64_t room = SoftmaxState::Floats(call.shape, kPartialLanes);
-  const SoftmaxState total(call.scratch(0).total, kLanesMax);
+  SoftmaxState group(nullptr, 0);
   std::vector<Item> wave;
   size_t at = 0;
-  int64_t span = 0;
-  while (at < cut.size()) {
+  int64_t span = pieces[0].span;
+  while (at < pieces.size()) {
     wave.clear();
     for (int thread = 0; thread < call.context.pool().threads(); ++thread) {
       float* free = call.scratch(thread).partials;
       float* const end = free + room;
-      while (at < cut.size()) {
-        const int64_t floats = SoftmaxState::Floats(call.shape, cut[at].count());
+      while (at < pieces.size()) {
+        const int64_t floats = SoftmaxState::Floats(call.shape, pieces[at].lanes.count());
         if (free + floats > end) break;
-        wave.push_back({&cut[at], span, free});
+        wave.push_back({&pieces[at], span, free});
         free += floats;
-        if (++span == Spans(cut[at])) {
-          ++at;
-          span = 0;
-        }
+        if (++span == pieces[at].span_end && ++at < pieces.size()) span = pieces[at].span;
       }
     }
     call.context.pool().Run(static_cast<int64_t>(wave.size()), [&](int64_t i, int thread) {
       const Item& item = wave[static_cast<size_t>(i)];
-      call.AttendSpan(*item.lanes, item.span, call.scratch(thread),
-                      SoftmaxState(item.state, item.lanes->count()));
+      call.AttendSpan(item.piece->lanes, item.span, call.scratch(thread),
+                      SoftmaxState(item.state, item.piece->lanes.count()));
     });
     for (const Item& item : wave) {
-      const int64_t lanes = item.lanes->count();
-      if (item.span == 0) call.Reset(total, lanes);
+      const Piece& piece = *item.piece;
+      const int64_t lanes = piece.lanes.count();
+      if (piece.group()) group = SoftmaxState(call.scratch(0).group, lanes);
+      const SoftmaxState total =
+          piece.group() ? group : SoftmaxState(call.scratch(0).total, lanes);
+      if (item.span == piece.span) Begin(call, piece, group, total);
       call.kernels.merge(lanes, ValueWidth(call.shape), SoftmaxState(item.state, lanes), total);
-      if (item.span + 1 == Spans(*item.lanes)) {
-        call.kernels.finish(call.shape, *item.lanes, total, call.out, call.out_stride);
+      if (item.span + 1 == piece.span_end && !piece.group()) {
+        call.kernels.finish(call.shape, piece.lanes, total, call.out, call.out_stride);
       }
     }
   }
@@ -210,18 +349,18 @@ void Attention(Context& context, const AttentionShape& shape,
   const Call call = {context, shape, kernels, q, q_stride, out, out_stride};
   const int64_t threads = context.pool().threads();
   int64_t heads = std::min(kLanesMax, shape.heads / shape.kv_heads);
-  std::vector<AttentionLanes> cut = Cut(shape, sequences, heads);
+  const std::vector<Group> groups = GroupsOf(sequences);
+  Work work = Cut(shape, groups, heads);
   // Fewer pieces than threads: heads are dealt out, too, although each piece then reads the keys.
   constexpr int64_t kHeadsMin = 4;
-  while (CountSpans(cut) < threads && heads > kHeadsMin) {
+  while (work.spans() < threads && heads > kHeadsMin) {
     heads = std::max(kHeadsMin, heads / 2);
-    cut = Cut(shape, sequences, heads);
+    work = Cut(shape, groups, heads);
   }
-  const auto pieces = static_cast<int64_t>(cut.size());
-  if (threads == 1 || pieces >= 4 * threads || CountSpans(cut) == pieces) {
-    AttendWhole(call, cut);
+  if (threads == 1 || work.runs() >= 4 * threads || work.spans() == work.runs()) {
+    AttendWhole(call, work);
   } else {
-    AttendSpans(call, cut);
+    AttendSpans(call, work);
   }
 }
 

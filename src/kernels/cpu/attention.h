@@ -20,21 +20,37 @@ inline int64_t RoundUp(int64_t x, int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
 
+// A row of some sequence.
+struct AttentionRow {
+  const AttentionSequence* sequence;
+  int64_t row;
+};
+
 // Some rows of a sequence times some query heads of one kv head: all look at the same keys. Lane i
-// is row i / heads, head i % heads.
+// is row i / heads, head i % heads. With `shared` the rows are those of several sequences, whose
+// pages are the same as far as these lanes are to look.
 struct AttentionLanes {
   const AttentionSequence* sequence;
   int64_t kv_head;
-  int64_t row, rows;    // inside the sequence's rows
+  int64_t row, rows;    // inside the sequence's rows, or inside `shared`
   int64_t head, heads;  // inside the kv head's group
+  const AttentionRow* shared = nullptr;
 
   int64_t count() const { return rows * heads; }
-  int64_t position(int64_t lane) const { return sequence->position + row + lane / heads; }
-  int64_t last() const { return sequence->position + row + rows - 1; }
+  AttentionRow RowOf(int64_t lane) const {
+    const int64_t at = row + lane / heads;
+    return shared != nullptr ? shared[at] : AttentionRow{sequence, at};
+  }
+  int64_t position(int64_t lane) const {
+    const AttentionRow at = RowOf(lane);
+    return at.sequence->position + at.row;
+  }
+  int64_t last() const { return position(count() - 1); }
   // Of a tensor [T, H*P]: where this lane's head begins.
   int64_t Offset(const AttentionShape& shape, int64_t lane, int64_t stride) const {
     const int64_t group = shape.heads / shape.kv_heads;
-    return (sequence->rows.begin + row + lane / heads) * stride +
+    const AttentionRow at = RowOf(lane);
+    return (at.sequence->rows.begin + at.row) * stride +
            (kv_head * group + head + lane % heads) * shape.head_dim;
   }
 };
@@ -68,10 +84,11 @@ struct AttentionScratch {
   float* lanes;     // [8, kLanesMax]; factors of each lane
   float* span;      // a SoftmaxState of kLanesMax
   float* total;     // another
+  float* group;     // another, of lanes that several sequences begin with
   float* partials;  // spans on the way to their merge: room for kPartialLanes
 
   AttentionScratch(float* memory, const AttentionShape& shape) {
-    float** const at[] = {&queries, &scores, &weights, &lanes, &span, &total, &partials};
+    float** const at[] = {&queries, &scores, &weights, &lanes, &span, &total, &group, &partials};
     for (int i = 0; i < kParts; ++i) {
       *at[i] = memory;
       memory += PartFloats(shape, i);
@@ -84,13 +101,14 @@ struct AttentionScratch {
   }
 
  private:
-  static constexpr int kParts = 7;
+  static constexpr int kParts = 8;
   static int64_t PartFloats(const AttentionShape& shape, int part) {
     const int64_t state = SoftmaxState::Floats(shape, kLanesMax);
     const int64_t floats[kParts] = {kLanesMax * QueryFloats(shape),
                                     kLanesMax * kPageTokens,
                                     kLanesMax * kPageTokens,
                                     8 * kLanesMax,
+                                    state,
                                     state,
                                     state,
                                     SoftmaxState::Floats(shape, kPartialLanes)};
