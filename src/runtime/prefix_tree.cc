@@ -128,10 +128,10 @@ void PrefixTree::CloseIfEmpty(RootId id) {
 }
 
 OwnerId PrefixTree::owner(RootId root) const { return state_->roots[root].owner; }
+void PrefixTree::KeepRoot(RootId root, int64_t by) { state_->roots[root].kept += by; }
 
 void PrefixTree::DropRoot(RootId root) {
   TreeState& s = *state_;
-void PrefixTree::KeepRoot(RootId root, int64_t by) { state_->roots[root].kept += by; }
   LODE_CHECK(s.roots[root].used);
   std::vector<NodeId> points;
   for (NodeId id = 0; id < s.nodes.size(); ++id) {
