@@ -36,7 +36,7 @@ LIBRARIES = {
     'curl/': ('src/hub/',),
     'openssl/': ('src/hub/', 'src/runtime/context_', 'tests/hub/'),
     'zstd.h': ('src/runtime/context_',),
-    'xxhash.h': ('src/runtime/context_',),
+    'xxhash.h': ('src/runtime/context_', 'src/runtime/disk_record'),
     'CLI/': ('src/cli/',),
     'pcre2.h': ('src/text/',),
     'utf8proc.h': ('src/text/', 'src/base/'),

@@ -107,6 +107,9 @@ Result<RootId> PrefixTree::OpenRoot(TenantId tenant, const RootKey& key) {
   s.roots[id] = {true, tenant, key, owner, s.NewNode(id, kNone), 0, 0};
   s.at(s.roots[id].node).resident = s.at(s.roots[id].node).computed = true;
   s.roots_by_key[{tenant, key}] = id;
+  if (s.options.demotion != nullptr) {
+    for (const auto& known : s.options.demotion->KnownOf(tenant, key)) s.AddKnown(id, known);
+  }
   return id;
 }
 
@@ -483,6 +486,14 @@ void PrefixTree::ForgetDisk(uint64_t handle, bool corrupt) {
 }
 
 void PrefixTree::SetNow(double seconds) { state_->now = seconds; }
+void PrefixTree::SetSpeed(double seconds_per_cost) { state_->seconds_per_cost = seconds_per_cost; }
+double PrefixTree::SecondsToCompute(int64_t from, int64_t to) const {
+  const CostModel& cost = state_->options.cost;
+  return (cost.Of(to) - cost.Of(from)) * state_->seconds_per_cost;
+}
+double PrefixTree::SecondsToRead(uint64_t bytes) const {
+  return static_cast<double>(bytes) / state_->options.disk_bytes_per_second;
+}
 TreeCounts PrefixTree::counts() const { return state_->counts; }
 
 }  // namespace lode::runtime

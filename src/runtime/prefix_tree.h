@@ -132,6 +132,9 @@ struct Match {
   bool hidden = false;                        // same: its slot carries the last hidden row
   int64_t disk_offset = 0;   // a deeper point that a lower tier has; 0: none
   uint64_t disk_handle = 0;  // as DemotionHook returned it
+  // Read from a lower tier for this request, and how long that took: the scheduler's to say.
+  uint64_t restored_bytes = 0;
+  double restored_seconds = 0.0;
   int64_t divergence = -1;   // first token that differs from the nearest known text; -1: none does
   Token was = -1, now = -1;  // the two tokens there
   Reason lost_reason = Reason::kComplete;  // for [resume, known); kComplete if that is empty
@@ -179,6 +182,7 @@ struct Demotion {
   std::span<const Token> tokens;  // [0, offset)
   std::span<const PageId> pages;  // covering them
   double seconds_saved = 0.0;     // of computing, if it is read back
+  RootKey key{};                  // of the root
 };
 
 // A lower tier (R8). Called inside the eviction; it copies, or leases the frames until it has
@@ -190,13 +194,21 @@ class DemotionHook {
   virtual uint64_t Demote(const Demotion& demotion) = 0;
   // The tree forgets the record (its node is gone); the tier may delete it.
   virtual void Forget(uint64_t handle) = 0;
+  // A root comes into being: records of an earlier run that are its own.
+  struct Known {
+    uint64_t handle = 0;
+    std::vector<Token> tokens;
+    PointRole role = PointRole::kEnd;
+    PointClass point_class = PointClass::kOld;
+  };
+  virtual std::vector<Known> KnownOf(TenantId, const RootKey&) { return {}; }
 };
 
 struct TreeOptions {
   CostModel cost;
-  // false: pages alone make a resume point (no recurrent layer); the pool's slot_bytes is then 0, and
-  // what a sequence published stays as if a snapshot lay at its end. With page_bytes 0 (no attention
-  // layer) tables are empty.
+  // false: pages alone make a resume point (no recurrent layer); the pool's slot_bytes is then 0,
+  // and what a sequence published stays as if a snapshot lay at its end. With page_bytes 0 (no
+  // attention layer) tables are empty.
   bool recurrent = true;
   int64_t tap_grid = 1;              // taps lie on multiples of it (1 on CPUs)
   // Snapshots at ends of prompts carry the last hidden row, so a prompt can be reused to its end.
@@ -275,6 +287,8 @@ class PrefixTree {
   // Errors: kNoSpace when the pool's owners are used up by roots that hold something.
   Result<RootId> OpenRoot(TenantId tenant, const RootKey& key);
   OwnerId owner(RootId root) const;  // to take frames with
+  // How many may still come with this root (+1, -1): it stays, though nothing of it is in memory.
+  void KeepRoot(RootId root, int64_t by);
   // Drops all of a root that nobody runs on or pins (its exactness is in doubt, or its owner left).
   void DropRoot(RootId root);
 
@@ -284,10 +298,8 @@ class PrefixTree {
 
   // The prompt's ids enter the tree as planned nodes. Never fails; an empty prompt is our bug.
   LiveId Announce(RootId root, std::span<const Token> prompt, const AnnounceOptions& options);
-  // How many may still come with this root (+1, -1): it stays, though nothing of it is in memory.
-  void KeepRoot(RootId root, int64_t by);
-  // For a queued one, whenever somebody asks; changes nothing. Ask again after each Admit and Finish,
-  // and when the leader has passed the place: only who runs already can lead.
+  // For a queued one, whenever somebody asks; changes nothing. Ask again after each Admit and
+  // Finish, and when the leader has passed the place: only who runs already can lead.
   Advice Advise(LiveId live) const;
   // It runs from now on. Counts the hit, leases path, pages and slot. The slot's lease is the
   // caller's to give back when the first step has read it.
@@ -360,16 +372,21 @@ class PrefixTree {
   uint64_t used_bytes(TenantId tenant) const;
   uint64_t share_bytes(TenantId tenant) const;
 
-  // For a queued request whose deeper state is being read from a lower tier: pages that are in memory
-  // already, [0, match.resident) of it, leased for the caller. With those it reads they make the table
-  // for AddSnapshot, which may be called before Admit; then the leases go back. (Where resident ends
-  // inside a page, that page must be read too, into a frame of the caller's.)
+  // For a queued request whose deeper state is being read from a lower tier: pages that are in
+  // memory already, [0, match.resident) of it, leased for the caller. With those it reads they make
+  // the table for AddSnapshot, which may be called before Admit; then the leases go back. (Where
+  // resident ends inside a page, that page must be read too, into a frame of the caller's.)
   std::vector<PageId> LeasePages(LiveId live);
   // A lower tier lost a record, or found it bad.
   void ForgetDisk(uint64_t handle, bool corrupt);
 
   // --- Knowing ---
   void SetNow(double seconds);  // any clock; only Explain looks at it
+  // What one unit of TreeOptions::cost takes here, as measured; 1 until then. Values are compared
+  // with one another, so this only matters against the clock and the disk.
+  void SetSpeed(double seconds_per_cost);
+  double SecondsToCompute(int64_t from, int64_t to) const;
+  double SecondsToRead(uint64_t bytes) const;  // from a lower tier
   Explanation Explain(RootId root, std::span<const Token> prompt) const;
   TreeCounts counts() const;
 

@@ -269,8 +269,7 @@ Explanation PrefixTree::Explain(RootId root, std::span<const Token> prompt) cons
   Explanation out;
   out.match = Lookup(root, prompt);
   const Match& match = out.match;
-  const CostModel& cost = s.options.cost;
-  out.seconds = cost.Of(match.prompt) - cost.Of(match.resume);
+  out.seconds = SecondsToCompute(match.resume, match.prompt);
   const std::vector<Step> path = s.Walk(root, prompt);
   NodeId last = s.roots[root].node;
   for (const Step& step : path) {
@@ -293,7 +292,7 @@ Explanation PrefixTree::Explain(RootId root, std::span<const Token> prompt) cons
   out.differing = again.skipped;
   // Moved behind what is the same, only they and the real end would be new.
   out.cost_if_moved = rest - again.same;
-  out.seconds_if_moved = cost.Of(match.prompt) - cost.Of(match.prompt - out.cost_if_moved);
+  out.seconds_if_moved = SecondsToCompute(match.prompt - out.cost_if_moved, match.prompt);
   return out;
 }
 

@@ -252,10 +252,26 @@ void TreeState::SetPages(NodeId id, std::span<const PageId> table) {
 void TreeState::MarkComputed(const Live& live) {
   const int64_t end = std::min(live.position, live.total);
   if (end == 0) return;
-  for (NodeId id = EndAt(live.leaf, end); !nodes[id].computed; id = nodes[id].parent) {
+  MarkComputed(EndAt(live.leaf, end));
+}
+
+void TreeState::MarkComputed(NodeId id) {
+  for (; !nodes[id].computed; id = nodes[id].parent) {
     nodes[id].computed = true;
     counts.ghost_tokens += GhostTokens(nodes[id]);
   }
+}
+
+void TreeState::AddKnown(RootId root, const DemotionHook::Known& known) {
+  const NodeId id = Insert(roots[root].node, known.tokens);
+  MarkComputed(id);
+  if (nodes[id].disk != 0) return options.demotion->Forget(known.handle);  // there twice
+  Unlist(id);
+  nodes[id].disk = known.handle;
+  nodes[id].role = known.role;
+  nodes[id].point_class = known.point_class;
+  by_disk[known.handle] = id;
+  ++counts.points_on_disk;
 }
 
 void TreeState::Deduplicate(NodeId id, std::span<PageId> table) {

@@ -164,6 +164,7 @@ class TreeState {
   void Deduplicate(NodeId id, std::span<PageId> table);
   // What a sequence computed is known, whether its pages were published or not.
   void MarkComputed(const Live& live);
+  void MarkComputed(NodeId id);
   void Publish(const Live& live, int64_t offset, std::span<PageId> table);
   void DropPages(NodeId id);
   // From `id` upward: pages that nothing needs go.
@@ -177,6 +178,7 @@ class TreeState {
   NodeId Remove(NodeId id);  // a leaf; returns its parent
   void DropSubtree(NodeId id);  // what of it nobody uses
   void LoseDisk(NodeId id, Lost lost);
+  void AddKnown(RootId root, const DemotionHook::Known& known);  // on disk since an earlier run
   void AddThrough(NodeId leaf, int64_t Node::* counter, int64_t by);
 
   // --- prefix_tree_value.cc ---
@@ -251,6 +253,7 @@ class TreeState {
   std::unordered_map<uint64_t, NodeId> by_disk;
   std::vector<FamilyRecord> families;
   NodeId oldest_ghost = kNone, newest_ghost = kNone;
+  double seconds_per_cost = 1.0;
   double level = 0.0;  // GreedyDual: the highest score evicted so far
   double now = 0.0;
   uint64_t tick = 0;

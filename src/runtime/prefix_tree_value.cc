@@ -188,12 +188,12 @@ bool TreeState::Demote(NodeId id) {
   if (options.demotion == nullptr || node.point_class > PointClass::kWarm) return false;
   const double saved = options.cost.Of(node.end) - options.cost.Of(PointAbove(id));
   const double bytes = static_cast<double>(pool->slots().stride() + ExclusiveBytes(id));
-  if (bytes / options.disk_bytes_per_second > saved / 4) return false;
+  if (bytes / options.disk_bytes_per_second > saved * seconds_per_cost / 4) return false;
   const std::vector<Token> tokens = TokensOf(id, node.end);
   const std::vector<PageId> pages = PagesOf(id, node.end);
   node.disk = options.demotion->Demote({node.root, roots[node.root].tenant, node.end, node.role,
                                         node.point_class, node.slot, node.hidden, tokens, pages,
-                                        saved});
+                                        saved * seconds_per_cost, roots[node.root].key});
   if (node.disk == 0) return false;
   by_disk[node.disk] = id;
   ++counts.points_on_disk;

@@ -15,7 +15,9 @@ double SystemMilliseconds() {
   return Milliseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-TreeOptions TreeOptionsFor(const Engine& engine, TreeOptions options) {
+TreeOptions TreeOptionsFor(const Engine& engine, const SchedulerOptions& scheduling) {
+  TreeOptions options = scheduling.tree;
+  if (scheduling.disk != nullptr) options.demotion = scheduling.disk;
   options.recurrent = engine.has_slots();
   options.tap_grid = 1;
   options.hidden_rows = false;
@@ -27,7 +29,8 @@ TreeOptions TreeOptionsFor(const Engine& engine, TreeOptions options) {
 Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
     : engine_(engine),
       options_(options),
-      tree_(&engine->frames(), TreeOptionsFor(*engine, options.tree)),
+      tree_(&engine->frames(), TreeOptionsFor(*engine, options)),
+      promotions_(&engine->frames(), &tree_, options.disk),
       sampler_(engine->vocabulary()),
       cost_(engine->rows_max()),
       logits_(static_cast<size_t>(options.running_max * (1 + options.drafts_max) *
@@ -49,7 +52,10 @@ Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
 
 Scheduler::~Scheduler() {
   for (auto& task : running_) End(task.get(), FinishReason::kCancelled);
-  for (auto& task : queue_) tree_.Finish(task->live, FinishReason::kCancelled);
+  for (auto& task : queue_) {
+    promotions_.Leave(task->live);
+    tree_.Finish(task->live, FinishReason::kCancelled);
+  }
 }
 
 // --- A step --------------------------------------------------------------------------------------
@@ -125,6 +131,11 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
       task->drafts.clear();
       continue;
     }
+    if (promotions_.any()) {  // what is being read stands in the way only until it is
+      promotions_.Wait();
+      promotions_.Poll();
+      continue;
+    }
     Task* victim = engine_->TooLong(task->position() + rows) ? nullptr : Victim(task);
     if (victim == nullptr) {
       const bool alone = std::none_of(running_.begin(), running_.end(), [&](const auto& other) {
@@ -194,13 +205,16 @@ void Scheduler::Run(const Emit& emit) {
   }
   if (items.empty()) return;
   const double start = options_.milliseconds();
+  rows_ += rows;
   const auto stepped = engine_->Step(items, logit_rows > 0 ? logits_.data() : nullptr);
   LODE_CHECK(stepped.ok());  // everything it needs was reserved and checked
   cost_.Observe(rows, options_.milliseconds() - start);
+  // A unit of cost is a token: what states are worth is measured by what computing prompts takes.
+  const auto most = static_cast<double>(cost_.rows_measured());
+  if (most > 0.0) tree_.SetSpeed(cost_.Milliseconds(cost_.rows_measured()) * 1e-3 / most);
   Account(tasks, rows);
   const float* logits = logits_.data();
   for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
-  rows_ += rows;
   if (mtp_) GuessAhead(tasks);
 }
 
@@ -357,7 +371,13 @@ bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
   }
   Sweep();
   tree_.SetNow(options_.milliseconds() * 1e-3);
+  promotions_.Poll();
   AdmitWaiting(on_event);
+  while (running_.empty() && promotions_.any()) {  // all wait for the disk
+    promotions_.Wait();
+    promotions_.Poll();
+    AdmitWaiting(on_event);
+  }
   if (running_.empty()) {
     LODE_CHECK(queue_.empty());  // whoever is parked waits for one that runs
     return false;

@@ -29,6 +29,7 @@
 #include "runtime/fair_queue.h"
 #include "runtime/mtp_drafts.h"
 #include "runtime/prefix_tree.h"
+#include "runtime/promotion.h"
 #include "runtime/sampler.h"
 
 namespace lode::runtime {
@@ -85,8 +86,12 @@ struct TenantUse {
 
 struct SchedulerOptions {
   TreeOptions tree;             // cost, recurrent and tap_grid are the scheduler's
+  // Where states go that are evicted, and come from when a request wants them; null: nowhere. Must
+  // outlive the scheduler.
+  DiskTier* disk = nullptr;
   int64_t running_max = 1;      // sequences at once
-  int64_t queue_max = 1024;     // requests that wait
+  // Requests that wait. Who has less than its part of them by weight may come even then.
+  int64_t queue_max = 1024;
   int64_t chunk_rows = 0;       // rows of a prompt in a step; 0: all that the engine takes
   double stall_milliseconds = 300.0;  // that prompts may hold up the answers of others
   // Guessed tokens in a step at most, of each answer; 0: none are guessed. What is guessed shows in
@@ -149,11 +154,11 @@ class Scheduler {
 
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   int64_t waiting() const { return static_cast<int64_t>(queue_.size()); }
+  int64_t rows() const { return rows_; }  // that steps have run so far
   int64_t preemptions() const { return preemptions_; }
   int64_t drafted() const { return drafted_; }    // tokens guessed so far
   int64_t accepted() const { return accepted_; }  // of these, those that stand
 
-  int64_t rows() const { return rows_; }  // that steps have run so far
  private:
   struct Task;
   using Tasks = std::vector<std::unique_ptr<Task>>;
@@ -202,6 +207,7 @@ class Scheduler {
   Engine* engine_;
   SchedulerOptions options_;
   PrefixTree tree_;
+  Promotions promotions_;
   RootId default_root_ = 0;
   Sampler sampler_;
   std::unique_ptr<MtpDrafts> mtp_;  // where the model's own head guesses

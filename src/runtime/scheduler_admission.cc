@@ -134,8 +134,20 @@ bool Scheduler::Fits(const Task& task) const {
 
 Result<void> Scheduler::CheckQueue(TenantId tenant) const {
   const int64_t own = tenants_[tenant].queue_max;
-  const bool own_full = own > 0 && use(tenant).waiting >= own;
-  if (!own_full && waiting() < options_.queue_max) return {};
+  std::vector<int64_t> lengths(tenants_.size());
+  for (const auto& task : queue_) ++lengths[task->tenant];
+  const int64_t here = lengths[tenant];
+  const bool own_full = own > 0 && here >= own;
+  if (!own_full) {
+    if (waiting() < options_.queue_max) return {};
+    // Full of others' requests: who has less than its part of the queue may still come.
+    double weights = 0.0;
+    for (TenantId id = 0; id < tenants_.size(); ++id) {
+      if (lengths[id] > 0 || id == tenant) weights += tenants_[id].weight;
+    }
+    const double part = tenants_[tenant].weight / weights;
+    if (static_cast<double>(here + 1) <= part * static_cast<double>(options_.queue_max)) return {};
+  }
   const double interval = drain_.Interval();
   std::string hint = "try again later";
   if (interval > 0.0) hint = "try again in " + Duration(interval);
@@ -220,6 +232,7 @@ void Scheduler::DropCancelled(const Emit& emit) {
     }
     const std::unique_ptr<Task> gone = std::move(queue_[i]);
     queue_.erase(queue_.begin() + static_cast<int64_t>(i));
+    promotions_.Leave(gone->live);
     tree_.Finish(gone->live, FinishReason::kCancelled);
     emit({.kind = Event::Kind::kFinished, .request = gone->id, .stop = StopReason::kCancelled});
   }
@@ -239,9 +252,9 @@ Scheduler::Task* Scheduler::FirstOf(TenantId tenant) const {
     }
     return a->id < b->id;
   });
-  // Somebody computes what this one needs: it waits for that, and lets others pass.
+  // Somebody computes or reads what this one needs: it waits for that, and lets others pass.
   const auto first = std::find_if(line.begin(), line.end(), [&](const Task* task) {
-    return tree_.Advise(task->live).leader == kNone;
+    return tree_.Advise(task->live).leader == kNone && !promotions_.Waiting(task->live);
   });
   return first == line.end() ? nullptr : *first;
 }
@@ -291,7 +304,7 @@ void Scheduler::AdmitWaiting(const Emit& emit) {
       std::copy(wants.begin(), wants.end(), denied_.begin());
       return;
     }
-    Start(task, emit);
+    if (!promotions_.Begin(task->live, task->request.root)) Start(task, emit);
     if (first.size() < tenants_.size()) {  // the event brought another one
       first.resize(tenants_.size());
       wants.resize(tenants_.size());
@@ -332,7 +345,11 @@ void Scheduler::Start(Task* waiting, const Emit& emit) {
   std::unique_ptr<Task> task = std::move(*at);
   queue_.erase(at);
   Admission admission = tree_.Admit(task->live);
-  const Match& match = admission.match;
+  Match& match = admission.match;
+  const Promotions::Restored restored = promotions_.RestoredFor(task->live);
+  match.restored_bytes = restored.bytes;
+  match.restored_seconds = restored.seconds;
+  promotions_.Leave(task->live);
   task->sequence = engine_->NewSequence(tree_.owner(task->request.root), match.resume,
                                         std::move(admission.pages), match.slot);
   task->stay_from = match.resume;
