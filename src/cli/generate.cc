@@ -99,6 +99,8 @@ Result<void> RunGenerate(Flags& flags) {
     json["finish_reason"] = ReasonName(report.reason);
     json["seed"] = options.sampling.seed;
     json["prompt_tokens"] = report.prompt_tokens;
+    json["drafted_tokens"] = report.drafted_tokens;
+    json["accepted_tokens"] = report.accepted_tokens;
     json["prompt_seconds"] = report.prompt_seconds;
     json["generate_seconds"] = report.generate_seconds;
     // Null where the machine does not tell. Per token: of the answer alone.

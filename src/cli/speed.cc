@@ -50,10 +50,16 @@ void PrintSpeed(const runtime::GenerateReport& report, const runtime::Engine& en
   }
   if (report.new_tokens > 0 && report.generate_seconds > 0) {
     const double rate = static_cast<double>(report.new_tokens) / report.generate_seconds;
-    line += Format("; answer %lld tokens, %.1f tok/s (%.2f GB/s of weights, %d threads)",
-                   static_cast<long long>(report.new_tokens), rate,
-                   rate * static_cast<double>(WeightBytesPerToken(engine.model())) * 1e-9,
-                   engine.threads());
+    line += Format("; answer %lld tokens, %.1f tok/s (", static_cast<long long>(report.new_tokens),
+                   rate);
+    if (report.drafted_tokens > 0) {  // weights are then read once for several tokens
+      line += Format("%lld of %lld guesses stood", static_cast<long long>(report.accepted_tokens),
+                     static_cast<long long>(report.drafted_tokens));
+    } else {
+      line += Format("%.2f GB/s of weights",
+                     rate * static_cast<double>(WeightBytesPerToken(engine.model())) * 1e-9);
+    }
+    line += Format(", %d threads)", engine.threads());
   }
   const int64_t tokens = computed + report.new_tokens;
   if (joules && tokens > 0) {

@@ -13,8 +13,8 @@ constexpr double kCostOutlier = 3.0;  // times the mean: the rest is somebody el
 // An observation counts half after 70 more of its position, and after 350 steps that did not reach
 // for it: what was once bad is tried again.
 constexpr double kForget = 0.99, kForgetUntried = 0.998;
-// Before anything is known: a chance worth trying, soon outweighed.
-constexpr double kPrior = 0.8, kPriorWeight = 2.0;
+// Before anything is known: a chance worth trying, outweighed by a handful of trials.
+constexpr double kPrior = 0.8, kPriorWeight = 3.0;
 constexpr int64_t kPatienceMin = 16, kPatienceMax = 1024;
 
 }  // namespace

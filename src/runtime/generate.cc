@@ -25,6 +25,7 @@ Result<GenerateReport> Conversation::Generate(std::span<const int32_t> prompt,
 
   GenerateReport report;
   report.prompt_tokens = static_cast<int64_t>(prompt.size());
+  const int64_t drafted = scheduler_.drafted(), accepted = scheduler_.accepted();
   const double start = Now();
   double first = 0.0;  // when the prompt was done
   std::optional<Error> failed;
@@ -58,6 +59,8 @@ Result<GenerateReport> Conversation::Generate(std::span<const int32_t> prompt,
   } while (scheduler_.Step(on_event));
   if (failed) return *failed;
   const double end = Now();
+  report.drafted_tokens = scheduler_.drafted() - drafted;
+  report.accepted_tokens = scheduler_.accepted() - accepted;
   report.prompt_seconds = (first > 0.0 ? first : end) - start;
   report.generate_seconds = first > 0.0 ? end - first : 0.0;
   return report;

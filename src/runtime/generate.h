@@ -28,6 +28,7 @@ struct GenerateReport {
   int64_t reused_tokens = 0;  // of these, not computed again
   Match match;                // what was known of the prompt, and why no more was reused
   int64_t new_tokens = 0;     // without the stop token
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guesses, and those that stood
   double prompt_seconds = 0.0;
   double generate_seconds = 0.0;
   StopReason reason = StopReason::kStopToken;

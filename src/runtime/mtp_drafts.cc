@@ -7,7 +7,8 @@ namespace lode::runtime {
 MtpDrafts::MtpDrafts(Engine* engine, Sampler* sampler, int64_t sequences_max)
     : engine_(*engine),
       sampler_(*sampler),
-      logits_(static_cast<size_t>(sequences_max * engine->vocabulary())) {}
+      logits_(static_cast<size_t>(sequences_max * engine->vocabulary())),
+      cost_(engine->rows_max()) {}
 
 uint64_t MtpDrafts::Bytes(const model::ModelSpec& spec, int64_t sequences_max) {
   return spec.mtp.empty()
@@ -45,11 +46,11 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
     if (item.wanted > 0) chains.push_back({&item, row - 1});
   }
   const int64_t width = engine_.model().spec.width;
-  const double start = milliseconds();
-  const bool guessing = !chains.empty();
-  int64_t passes = 0;
+  double start = milliseconds();
   while (!rows.empty() && engine_.Draft(rows, logits_.data()).ok()) {
-    ++passes;
+    const double end = milliseconds();
+    if (!chains.empty()) cost_.Observe(row, end - start);
+    start = end;
     std::vector<Chain> going;
     rows.clear();
     for (size_t i = 0; i < chains.size(); ++i) {
@@ -63,10 +64,8 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
       going.push_back({&item, std::ssize(going)});
     }
     chains = std::move(going);
+    row = std::ssize(rows);
   }
-  if (!guessing || passes == 0) return;
-  const double each = (milliseconds() - start) / static_cast<double>(passes);
-  milliseconds_ = milliseconds_ == 0.0 ? each : milliseconds_ + (each - milliseconds_) * 0.1;
 }
 
 }  // namespace lode::runtime

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/draft_length.h"
 #include "runtime/engine.h"
 #include "runtime/sampler.h"
 
@@ -40,8 +41,8 @@ class MtpDrafts {
   // Items in the order of their rows. Right after Engine::Step, before another one.
   void Run(std::span<const Item> items, const std::function<double()>& milliseconds);
 
-  // Of one more guess, measured; 0 before the first.
-  double milliseconds() const { return milliseconds_; }
+  // Of one more guess for each of so many sequences, measured; 0 before the first.
+  double Milliseconds(int64_t sequences) const { return cost_.Milliseconds(sequences); }
 
  private:
   bool Draw(const Item& item, const float* logits);
@@ -49,7 +50,7 @@ class MtpDrafts {
   Engine& engine_;
   Sampler& sampler_;
   std::vector<float> logits_;  // [sequences_max, V]
-  double milliseconds_ = 0.0;
+  StepCost cost_;              // of a pass by its rows
 };
 
 }  // namespace lode::runtime

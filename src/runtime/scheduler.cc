@@ -65,8 +65,8 @@ int64_t Scheduler::DraftsFor(Task* task) {
   if (!task->length) return 0;
   int64_t count = options_.drafts_fixed;
   if (count < 0) {
-    const double each = mtp_ ? mtp_->milliseconds() : 0.0;
     const int64_t others = running() - 1;
+    const double each = mtp_ ? mtp_->Milliseconds(running()) : 0.0;
     count = task->length->Choose(cost_, {others, static_cast<double>(others), each});
   }
   count = std::min(count, options_.drafts_max);
