@@ -1,7 +1,9 @@
-// Saved contexts of this user: where they lie, and what they must agree with.
+// Saved contexts of this user: where they lie, what they must agree with, which of them are used.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "api/open.h"
 #include "base/result.h"
@@ -9,12 +11,28 @@
 
 namespace lode::api {
 
-// HOME/contexts beside the models (hub/store.h). Errors: those of a folder that cannot be made.
+// HOME/contexts beside the models (hub/store.h).
+Result<std::string> ContextFolder();
+// Errors: those of a folder that cannot be made.
 Result<runtime::ContextStore> OpenContexts();
 
-// What a run of this model is known by. The model: names, types and shapes of all tensors, and 12 KiB
-// of each one's bytes (beginning, middle, end); numerics: the set of kernels, the instruction set,
-// how inputs and the KV cache are rounded. Reads a few pages of every tensor.
+// What a run of this model is known by. The model: names, types and shapes of all tensors, and 12
+// KiB of each one's bytes (beginning, middle, end); numerics: the set of kernels, the instruction
+// set, how inputs and the KV cache are rounded. Reads a few pages of every tensor. Without text
+// tools (null) there are no fingerprints of tokenizer and template.
+runtime::ContextFingerprints FingerprintsOf(const tensor::TensorSource& source,
+                                            const model::Numerics& numerics, int64_t vocabulary,
+                                            const TextTools* tools);
 runtime::ContextFingerprints FingerprintsOf(const Running& running, const TextTools& tools);
+
+// Notes that a saved context was used now, as its file's time of modification: whoever lists or
+// copies files changes the time of access. What cannot be noted is not.
+void MarkUsed(const runtime::ContextStore& store, const std::string& name);
+// Seconds since 1970; 0: not known.
+int64_t LastUse(const runtime::ContextStore& store, const std::string& name);
+
+// A saved context that is kept is spared by `lode ctx gc`: FOLDER/NAME.keep stands beside it.
+Result<void> KeepSaved(const runtime::ContextStore& store, const std::string& name, bool keep);
+bool IsKept(const runtime::ContextStore& store, const std::string& name);
 
 }  // namespace lode::api

@@ -1,0 +1,29 @@
+// From what the runtime says to what include/lode/context.h says.
+#pragma once
+
+#include <lode/context.h>
+
+#include "base/result.h"
+#include "runtime/context_chain.h"
+#include "runtime/prefix_tree.h"
+#include "runtime/scheduler.h"
+
+namespace lode::api {
+
+v1::Error Public(const Error& error);
+v1::Stop Public(runtime::StopReason stop);
+v1::Reuse Public(const runtime::Match& match);
+v1::Digest Public(const runtime::ContextDigest& digest);
+runtime::SamplingOptions Internal(const v1::Sampling& sampling);
+
+template <typename T>
+v1::Result<T> Public(Result<T> result) {
+  if (!result.ok()) return Public(result.error());
+  return std::move(result).value();
+}
+inline v1::Status Public(const Result<void>& result) {
+  if (!result.ok()) return Public(result.error());
+  return v1::Done{};
+}
+
+}  // namespace lode::api
