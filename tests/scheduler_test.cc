@@ -358,5 +358,38 @@ TEST(Tenants, ATenantWithoutAPlaceGetsOneFromWhoHasTooManyAndAllEnd) {
   EXPECT_EQ(scheduler.preemptions(), 1);
 }
 
+TEST(Tenants, TheEldestEndsThoughNobodyElseHasComeOnFarEnoughToGiveWay) {
+  SchedulerOptions options;
+  options.running_max = 4;
+  options.answer_tokens = 2;  // little is promised, and each wants five pages in the end
+  options.progress_min = 1 << 20;
+  EngineOptions engine;
+  engine.rows_max = 64;
+  engine.sequences_max = 5;
+  engine.context_tokens = 1;  // with the above, five pages and five states
+  engine.sequence_tokens_max = 600;
+  Serving serving(SmallModel(), engine, options);
+  std::vector<RequestId> ids;
+  for (uint32_t i = 0; i < 4; ++i) {  // the eldest is behind the others
+    const RootId root = serving.scheduler->default_root();
+    ids.push_back(serving.scheduler->Submit(Ask(root, Text(i, i == 0 ? 9 : 200), -1)).value());
+  }
+  std::vector<RequestId> ended;
+  std::map<RequestId, int64_t> tokens;
+  int64_t starts = 0, again = 0, steps = 0;
+  while (++steps < 5000 && serving.Step([&](const Event& event) {
+    tokens[event.request] += event.kind == Event::Kind::kToken;
+    if (event.kind == Event::Kind::kFinished) ended.push_back(event.request);
+    if (event.kind != Event::Kind::kStarted) return;
+    ++(event.again ? again : starts);
+  })) {
+  }
+  EXPECT_EQ(ended.size(), ids.size());
+  for (const RequestId id : ids) EXPECT_EQ(tokens[id], id == ids[0] ? 592 : 401);
+  EXPECT_EQ(starts, 4);
+  EXPECT_EQ(again, serving.scheduler->preemptions());
+  EXPECT_GT(again, 0);
+}
+
 }  // namespace
 }  // namespace lode::runtime

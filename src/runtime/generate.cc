@@ -33,6 +33,7 @@ Result<GenerateReport> Conversation::Generate(std::span<const int32_t> prompt,
   const auto on_event = [&](const Event& event) {
     switch (event.kind) {
       case Event::Kind::kStarted:
+        if (event.again) break;  // it is the request that reused, and what it lost since is no news
         report.match = event.match;
         report.reused_tokens = event.match.resume;
         break;

@@ -53,7 +53,7 @@ struct Request {
 
 struct Event {
   enum class Kind : uint8_t {
-    kStarted,   // `match` says what is reused
+    kStarted,   // `match` says what is reused; `again`: it had to give up its place before
     kProgress,  // `tokens` of the prompt are done
     kToken,     // `sampled`, which is not a stop token
     kFinished,  // `stop`
@@ -63,6 +63,7 @@ struct Event {
   RequestId request;
   int64_t tokens = 0;  // of the sequence so far
   Match match = {};
+  bool again = false;
   Sampled sampled = {};
   StopReason stop = StopReason::kStopToken;
   const Error* error = nullptr;

@@ -358,7 +358,8 @@ void Scheduler::Start(Task* waiting, const Emit& emit) {
   emit({.kind = Event::Kind::kStarted,
         .request = waiting->id,
         .tokens = match.resume,
-        .match = match});
+        .match = match,
+        .again = ++waiting->stays > 1});
 }
 
 }  // namespace lode::runtime

@@ -1,5 +1,5 @@
-// A scheduler over a small model on a virtual clock: a step takes what its rows are said to take, so
-// a minute of load is over in a second and runs the same way again.
+// A scheduler over a small model on a virtual clock: a step takes what its rows are said to take,
+// so a minute of load is over in a second and runs the same way again.
 #pragma once
 
 #include <gtest/gtest.h>
