@@ -42,7 +42,7 @@ struct PanelInput {
 };
 
 // Scratch for a panel of a weight that is not packed, in floats.
-constexpr int64_t kPanelScratchFloats = 8192;
+constexpr int64_t kPanelScratchFloats = 10240;
 
 // sums [tokens][32] = panel `panel` of the weight times the input, without the weight's scale.
 //   scratch: kPanelScratchFloats. Any PanelFormat but kNone.

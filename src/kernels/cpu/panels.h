@@ -37,6 +37,7 @@ struct IntTileJob {
   const uint8_t* prefetch;
   int64_t lines;
   bool first;
+  uint32_t offset = 0;  // expanded: of the codes
 };
 using IntTileFn = void (*)(const IntTileJob& job);
 
@@ -53,10 +54,21 @@ struct BF16TileJob {
 };
 using BF16TileFn = void (*)(const BF16TileJob& job);
 
+// Records made ready for many tiles (panels_expanded-inl.h): bytes and f32.
+enum ExpandedKind : uint8_t { kExpandedOne, kExpandedPair, kExpandedMinimum };  // scales of a record
+constexpr int64_t ExpandedBytes(ExpandedKind kind) {
+  return 1024 + (kind == kExpandedOne ? 1 : 2) * kPanelRows * 4;
+}
+
 struct PanelKernels {
   // [format - kQ8_0]; kNone, kBF16, kF8 are not among them[wide][m - 1]
   IntTileFn integer[kPanelFormats - 3][2][kIntTile];
   BF16TileFn bf16[kBF16Tile];
+  // Where unpacking once for all tiles pays, else null: records -> expanded records, and their tiles
+  // [kind][wide][m - 1].
+  void (*expand[kPanelFormats - 3])(const uint8_t* chunk, int64_t records, uint8_t* expanded);
+  ExpandedKind expanded_kind[kPanelFormats - 3];
+  IntTileFn expanded[3][2][kIntTile];
   // [count] FP8 E4M3 -> bfloat16; exact.
   void (*widen_f8)(const uint8_t* codes, int64_t count, uint16_t* out);
 };

@@ -10,12 +10,13 @@ namespace lode::kernels::panels_avx512dot {
 #define LODE_DOT_INSTRUCTIONS 1
 #include "kernels/cpu/panels_avx512-inl.h"
 #include "kernels/cpu/panels-inl.h"
+#include "kernels/cpu/panels_expanded-inl.h"
 }  // namespace lode::kernels::panels_avx512dot
 HWY_POP_ATTRIBUTES
 
 namespace lode::kernels {
 const PanelKernels& PanelKernelsAvx512Dot() {
-  static constexpr PanelKernels kKernels = panels_avx512dot::MakeKernels();
+  static constexpr PanelKernels kKernels = panels_avx512dot::MakeKernelsWithExpansion();
   return kKernels;
 }
 }  // namespace lode::kernels
