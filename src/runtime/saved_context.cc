@@ -1,5 +1,8 @@
 #include "runtime/saved_context.h"
 
+#include <algorithm>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,16 +101,14 @@ Result<SavedContext> SaveContext(Scheduler* scheduler, ContextStore* store, cons
   return done;
 }
 
-Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
-                               const ContextFingerprints& fingerprints,
-                               std::optional<RootId> into) {
+namespace {
+
+// The point at `offset` into the tree. Each byte is read, checked and written once, on all threads.
+// Errors: kNoSpace; what is wrong with a record (the file then knows it, too).
+Result<void> RestoreAt(Scheduler* scheduler, const ContextFile& file, RootId root, int64_t offset) {
   PrefixTree& tree = scheduler->tree();
   Engine& engine = scheduler->engine();
   FramePool& frames = engine.frames();
-  const RootId root = into.value_or(scheduler->default_root());
-  LODE_TRY(file.Match(GeometryOf(engine), fingerprints).Require(ContextMatch::Use::kExact));
-  const int64_t offset = file.DeepestSound();
-  if (offset == 0) return 0;
   const auto tokens = file.tokens().first(static_cast<size_t>(offset));
   const int64_t resident = tree.Lookup(root, tokens, false).resident;
   const int64_t pages = engine.has_pages() ? PageCount(offset) : 0;
@@ -115,25 +116,58 @@ Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
   Leases leases(&frames);
   leases.pages = tree.LeasePages(live.id);
   // A page that is not full is read anew.
-  while (static_cast<int64_t>(leases.pages.size()) > resident / kTokensPerPage) {
+  while (std::ssize(leases.pages) > resident / kTokensPerPage) {
     frames.pages().Unlease(leases.pages.back());
     leases.pages.pop_back();
   }
-  LODE_TRY(tree.MakeRoom(root, pages - static_cast<int64_t>(leases.pages.size()),
-                         engine.has_slots() ? 1 : 0));
-  const uint64_t page_bytes = file.geometry().page_bytes;
-  for (auto i = static_cast<int64_t>(leases.pages.size()); i < pages; ++i) {
+  const int64_t first = std::ssize(leases.pages);
+  LODE_TRY(tree.MakeRoom(root, pages - first, engine.has_slots() ? 1 : 0));
+  while (std::ssize(leases.pages) < pages) {
     leases.pages.push_back(frames.pages().Take(tree.owner(root)));
-    std::byte* page = frames.pages().data(leases.pages.back());
-    LODE_TRY(file.ReadPage(i, {page, page_bytes}));
   }
-  if (engine.has_slots()) {
-    leases.slot = frames.slots().Take(tree.owner(root));
-    std::byte* slot = frames.slots().data(leases.slot);
-    LODE_TRY(file.ReadState(offset, {slot, file.geometry().slot_bytes}));
-  }
+  if (engine.has_slots()) leases.slot = frames.slots().Take(tree.owner(root));
+
+  std::mutex mutex;
+  std::optional<Error> failed;
+  const auto note = [&](const Result<void>& read) {
+    if (read.ok()) return;
+    const std::lock_guard lock(mutex);
+    failed = read.error();
+  };
+  // The state first: it is the largest piece.
+  const int64_t states = engine.has_slots() ? 1 : 0;
+  engine.pool().Run(states + pages - first, [&](int64_t chunk, int) {
+    if (chunk < states) {
+      std::byte* slot = frames.slots().data(leases.slot);
+      return note(file.ReadState(offset, {slot, file.geometry().slot_bytes}));
+    }
+    const int64_t i = first + chunk - states;
+    std::byte* page = frames.pages().data(leases.pages[static_cast<size_t>(i)]);
+    note(file.ReadPage(i, {page, file.geometry().page_bytes}));
+  });
+  if (failed) return *failed;
   tree.AddSnapshot(live.id, offset, leases.slot, PointRole::kEnd, leases.pages);
-  return offset;
+  return {};
+}
+
+}  // namespace
+
+Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
+                               const ContextFingerprints& fingerprints,
+                               std::optional<RootId> into) {
+  LODE_TRY(
+      file.Match(GeometryOf(scheduler->engine()), fingerprints).Require(ContextMatch::Use::kExact));
+  const RootId root = into.value_or(scheduler->default_root());
+  // Those that were found damaged on the way are no points any more.
+  for (std::vector<int64_t> points = file.Points(); !points.empty();) {
+    const int64_t offset = points.back();
+    const auto restored = RestoreAt(scheduler, file, root, offset);
+    if (restored.ok()) return offset;
+    if (restored.error().code() == Code::kNoSpace) return restored.error();
+    points = file.Points();
+    std::erase_if(points, [offset](int64_t point) { return point >= offset; });
+  }
+  return 0;
 }
 
 }  // namespace lode::runtime
