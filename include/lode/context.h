@@ -98,8 +98,8 @@ struct Digest {
 
 // Tenants never see, hit or flush one another's contexts, however alike their tokens are.
 struct TenantOptions {
-  std::string name;
-  std::string secret;   // separates its caches and its files from others'
+  std::string name = {};
+  std::string secret = {};  // separates its caches and its files from others'
   double weight = 1.0;  // its share of memory and time among all tenants
   uint64_t pin_bytes_max = ~uint64_t{0};
 };
@@ -111,13 +111,18 @@ struct EngineOptions {
   // so many bytes. Both 0: a quarter of what is free.
   int64_t cache_states = 0;
   uint64_t cache_bytes = 0;
+  // Of the disk, for states that had to leave memory; 0: they are dropped. One engine at a time may use
+  // the folder; empty: `cache` beside the user's contexts. A cache, not an archive: nothing in it is
+  // needed.
+  uint64_t cache_disk_bytes = 0;
+  std::string cache_folder = {};
   int64_t running_max = 4;     // contexts that compute at once; others wait
   int64_t rows_max = 0;        // tokens in a step; 0: a default. No result depends on it
   int64_t drafts_max = 0;      // guessed tokens in a step. No result depends on it
   bool bind_threads = true;    // to cores, where that cannot hurt
   bool pack = true;            // bring weights into the fastest form meanwhile
   std::string activations = "auto", kv = "auto";  // as `lode --activations` and `--kv`
-  std::string folder;          // of saved contexts; empty: this user's
+  std::string folder = {};     // of saved contexts; empty: this user's
   // Beside the tenant with the empty name, which is always there and has no quota.
   std::vector<TenantOptions> tenants = {};
 };
@@ -129,14 +134,14 @@ enum class Pin {
 };
 
 struct ContextOptions {
-  std::string tenant;  // empty: the one that is always there
-  std::string salt;    // contexts with other salts share nothing, even within a tenant
-  std::string name;    // a label, and what it is saved as; empty: none
+  std::string tenant = {};  // empty: the one that is always there
+  std::string salt = {};    // contexts with other salts share nothing, even within a tenant
+  std::string name = {};    // a label, and what it is saved as; empty: none
   Pin pin = Pin::kNone;
 };
 
 struct AppendOptions {
-  std::string mark;  // a name for the end of what is appended, to fork or truncate at
+  std::string mark = {};  // a name for the end of what is appended, to fork or truncate at
   // Tokens of the context that are computed so far; in the calling thread. False cancels:
   // kCancelled.
   std::function<bool(int64_t tokens)> progress = nullptr;
@@ -167,7 +172,7 @@ struct SaveOptions {
 };
 
 struct RestoreOptions {
-  std::string tenant, salt;
+  std::string tenant = {}, salt = {};
   enum class OnMismatch {
     kFail,
     kRecompute,  // of another model or numerics: its ids are taken and computed here when needed
@@ -307,8 +312,8 @@ class Context {
   Result<Generated> Generate(const GenerateOptions& options = {},
                              const std::function<bool(const Event&)>& on_event = nullptr);
 
-  // n contexts with these tokens, or the first `at` of them; they begin with its name and marks,
-  // and without its pin. Shares ids and state: under a millisecond for any length.
+  // n contexts with these tokens, or the first `at` of them, and their marks; without a name or a
+  // pin. Shares ids and state: under a millisecond for any length.
   Result<std::vector<Context>> Fork(int64_t n = 1, std::optional<int64_t> at = {}) const;
   // Drops the tail. Explain() says what going on from there costs.
   Status Truncate(int64_t tokens);
@@ -329,11 +334,13 @@ class Context {
   int64_t size() const;
   std::vector<Token> tokens() const;
   Info info() const;
+  void SetName(const std::string& name);  // no file is renamed
   // Names for offsets. Truncating drops those behind the end. Errors: kNotFound with the nearest.
   Status Mark(const std::string& mark, std::optional<int64_t> at = {});
   Result<int64_t> MarkedAt(const std::string& mark) const;
-  // Of model, numerics and tokens: equal chains have equal state. Costs a hash of the ids.
-  Digest chain() const;
+  // Of model, numerics and tokens: equal chains have equal state. Costs a hash of the ids; the
+  // first one of an engine may read the model's file.
+  Result<Digest> Chain() const;
   // Of the bytes of its state, which is computed if it is not there: for tests and audits.
   Result<Digest> StateDigest();
 

@@ -223,7 +223,6 @@ Result<std::vector<Context>> Context::Fork(int64_t n, std::optional<int64_t> at)
   const ContextText text = from.text.First(at.value_or(size));
   for (int64_t i = 0; i < n; ++i) {
     auto state = std::make_shared<ContextState>();
-    state->name = from.name;
     state->root = from.root;
     state->text = text;
     state->saved_as = from.saved_as;
@@ -284,11 +283,12 @@ Status Context::SetPin(Pin pin) {
     return Done{};
   }
   if (pin == Pin::kDisk) {
-    if (state.name.empty()) {
+    const std::string name = info().name;
+    if (name.empty()) {
       return Error{Code::kBadInput, "a context without a name cannot be pinned on disk",
-                   "give it one in ContextOptions, or Save it under one"};
+                   "give it one with SetName"};
     }
-    const auto saved = Save(state.name);
+    const auto saved = Save(name);
     if (!saved.ok()) return saved.error();
   }
   const Pin before = [&] {
@@ -297,7 +297,7 @@ Status Context::SetPin(Pin pin) {
   }();
   if (pin == Pin::kDisk || before == Pin::kDisk) {
     const auto kept =
-        api::KeepOnDisk(impl_->core.get(), state, /*keep=*/pin == Pin::kDisk);
+        api::KeepOnDisk(impl_->core.get(), state, info().name, pin == Pin::kDisk);
     if (!kept.ok()) return kept.error();
   }
   impl_->core->Post([state = impl_->state](ContextOwner* owner) {
@@ -325,6 +325,11 @@ Info Context::info() const {
           state.pin,  state.running,       state.marks};
 }
 
+void Context::SetName(const std::string& name) {
+  const std::lock_guard lock(impl_->state->mutex);
+  impl_->state->name = name;
+}
+
 Status Context::Mark(const std::string& mark, std::optional<int64_t> at) {
   ContextState& state = *impl_->state;
   const std::lock_guard lock(state.mutex);
@@ -347,10 +352,11 @@ Result<int64_t> Context::MarkedAt(const std::string& mark) const {
                near.empty() ? "" : "did you mean " + near + "?"};
 }
 
-Digest Context::chain() const {
-  const runtime::ContextFingerprints& prints = impl_->core->fingerprints();
+Result<Digest> Context::Chain() const {
+  const auto prints = impl_->core->Fingerprints();
+  if (!prints.ok()) return Public(prints.error());
   const std::vector<Token> ids = impl_->Ids();
-  const auto chain = runtime::ChainTokens(prints.model.digest, prints.numerics.digest,
+  const auto chain = runtime::ChainTokens((*prints)->model.digest, (*prints)->numerics.digest,
                                           runtime::kTokensPerPage, ids, {});
   return chain.empty() ? Digest{} : Public(chain.back());
 }

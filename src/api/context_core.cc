@@ -34,6 +34,7 @@ Result<RunOptions> ResolveOptions(const v1::EngineOptions& options) {
   run.rows_max = options.rows_max;
   run.pin = options.bind_threads ? Pin::kAuto : Pin::kOff;
   run.pack = options.pack;
+  run.drafts = options.drafts_max;
   LODE_ASSIGN(run.activations, ParseActivations(options.activations));
   LODE_ASSIGN(run.kv, ParseKv(options.kv));
   if (options.threads < 0 || options.context_tokens < 0 || options.rows_max < 0 ||
@@ -113,15 +114,33 @@ Result<void> ContextCore::Load(const std::string& model, ContextOwner* owner) {
   scheduling.running_max = options_.running_max;
   scheduling.drafts_max = options_.drafts_max;
   scheduling.tenant.secret = "lode.tenant.1";  // nobody else is on this machine's command line
-  owner->scheduler = std::make_unique<runtime::Scheduler>(&engine, scheduling);
   numerics_ = owner->running.options.numerics;
   vocabulary_ = engine.vocabulary();
+  LODE_TRY(AddDisk(owner));
+  scheduling.disk = owner->disk.get();
+  owner->scheduler = std::make_unique<runtime::Scheduler>(&engine, scheduling);
   tokens_max_ = engine.sequence_tokens_max();
   budget_ = engine.frames().budget();
   page_stride_ = engine.frames().pages().stride();
   slot_stride_ = engine.frames().slots().stride();
   geometry_ = runtime::GeometryOf(engine);
   return AddTenants(owner);
+}
+
+Result<void> ContextCore::AddDisk(ContextOwner* owner) {
+  if (options_.cache_disk_bytes == 0) return {};
+  runtime::DiskTierOptions disk;
+  disk.folder = options_.cache_folder;
+  if (disk.folder.empty()) {
+    LODE_ASSIGN(disk.folder, ContextFolder());
+    disk.folder += "/cache";
+  }
+  disk.budget_bytes = options_.cache_disk_bytes;
+  LODE_ASSIGN(const runtime::ContextFingerprints* prints, Fingerprints());
+  disk.model = prints->model.digest;
+  disk.numerics = prints->numerics.digest;
+  LODE_ASSIGN(owner->disk, runtime::DiskTier::Make(&owner->running.engine->frames(), disk));
+  return {};
 }
 
 Result<void> ContextCore::AddTenants(ContextOwner* owner) {
@@ -153,6 +172,10 @@ void ContextCore::Close() {
     wake_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
+  RefuseWork();
+}
+
+void ContextCore::RefuseWork() {
   std::deque<Work> left;
   {
     const std::lock_guard lock(mutex_);
@@ -194,10 +217,12 @@ void ContextCore::Loop(ContextOwner* owner) {
     for (Work& each : work) each(owner);
     idle = !owner->scheduler->Step(on_event);
   }
+  RefuseWork();
   while (!owner->jobs.empty()) {
     const std::shared_ptr<ContextJob> job = owner->jobs.begin()->second;
     Finish(owner, job.get(), Closed(), v1::Stop::kCancelled);
   }
+  // Whoever borrows frames may wait for an answer of ours: from now on it gets one at once.
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [&] { return loans_ == 0; });
 }
@@ -317,12 +342,13 @@ const ContextTenant* ContextCore::Tenant(const std::string& name) const {
   return found == tenants_.end() ? nullptr : &found->second;
 }
 
-const runtime::ContextFingerprints& ContextCore::fingerprints() {
-  const std::lock_guard lock(lazy_mutex_);
+Result<const runtime::ContextFingerprints*> ContextCore::Fingerprints() {
+  const std::lock_guard lock(fingerprints_mutex_);
   if (!fingerprints_) {
-    fingerprints_ = FingerprintsOf(*source_, numerics_, vocabulary_, text_ ? &*text_ : nullptr);
+    LODE_ASSIGN(fingerprints_,
+                FingerprintsOf(*source_, numerics_, vocabulary_, text_ ? &*text_ : nullptr));
   }
-  return *fingerprints_;
+  return &*fingerprints_;
 }
 
 Result<void> ContextCore::Check(std::span<const int32_t> ids, int64_t tokens) const {
@@ -349,7 +375,7 @@ Result<void> ContextCore::Check(std::span<const int32_t> ids, int64_t tokens) co
 }
 
 Result<runtime::ContextStore*> ContextCore::Store(const ContextTenant& tenant) {
-  const std::lock_guard lock(lazy_mutex_);
+  const std::lock_guard lock(stores_mutex_);
   const auto found = stores_.find(tenant.name);
   if (found != stores_.end()) return &found->second;
   std::string folder = options_.folder;

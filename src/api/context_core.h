@@ -23,6 +23,7 @@
 #include "api/open.h"
 #include "base/result.h"
 #include "runtime/context_store.h"
+#include "runtime/disk_tier.h"
 #include "runtime/scheduler.h"
 
 namespace lode::api {
@@ -49,12 +50,11 @@ struct ContextRoot {
 
 // A context, shared by its handle and by what runs for it.
 struct ContextState {
-  // Immutable.
-  std::string name;
-  std::shared_ptr<ContextRoot> root;
+  std::shared_ptr<ContextRoot> root;  // immutable
   const ContextTenant& tenant() const { return *root->tenant; }
 
   std::mutex mutex;  // of what follows
+  std::string name;
   ContextText text;
   bool running = false;
   v1::Pin pin = v1::Pin::kNone;
@@ -101,6 +101,7 @@ struct ContextJob {
 // What the owner thread has.
 struct ContextOwner {
   Running running;
+  std::unique_ptr<runtime::DiskTier> disk;  // null: none
   std::unique_ptr<runtime::Scheduler> scheduler;
   std::map<runtime::RequestId, std::shared_ptr<ContextJob>> jobs;
   double prompt_seconds = 0.0;  // that prompts took so far,
@@ -169,7 +170,8 @@ class ContextCore {
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
   int64_t vocabulary() const { return vocabulary_; }
   const runtime::ContextGeometry& geometry() const { return geometry_; }
-  const runtime::ContextFingerprints& fingerprints();  // computed on the first call
+  // Computed on the first call, which may have to read the weights.
+  Result<const runtime::ContextFingerprints*> Fingerprints();
   // Errors: kBadInput for an id outside the vocabulary; kNoSpace, with the bytes, when a context of
   // so many tokens can never fit.
   Result<void> Check(std::span<const int32_t> ids, int64_t tokens) const;
@@ -181,7 +183,9 @@ class ContextCore {
   ContextCore() = default;
   Result<void> Load(const std::string& model, ContextOwner* owner);
   Result<void> AddTenants(ContextOwner* owner);
+  Result<void> AddDisk(ContextOwner* owner);
   void Loop(ContextOwner* owner);
+  void RefuseWork();  // what is in the inbox, and all that comes
   void Lend(int by);
   void See(ContextOwner* owner, const runtime::Event& event);
   static void Finish(ContextOwner* owner, ContextJob* job, std::optional<Error> error,
@@ -197,8 +201,9 @@ class ContextCore {
   uint64_t budget_ = 0, page_stride_ = 0, slot_stride_ = 0;
   runtime::ContextGeometry geometry_;
 
-  std::mutex lazy_mutex_;  // of what is made when first needed
+  std::mutex fingerprints_mutex_;
   std::optional<runtime::ContextFingerprints> fingerprints_;
+  std::mutex stores_mutex_;
   std::map<std::string, runtime::ContextStore> stores_;
 
   std::mutex mutex_;  // of what follows

@@ -147,13 +147,14 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
   for (const auto& [mark, at] : marks) {
     if (at > 0) ends.insert(at);
   }
+  LODE_ASSIGN(const runtime::ContextFingerprints* prints, core->Fingerprints());
   const ContextCore::Loan loan(core);  // its memory stays until we have written it
   LODE_ASSIGN(const Leased leased, core->Call([&](ContextOwner* owner) {
     return Lease(owner, *state, core->geometry(), ids, ends);
   }));
   runtime::ContextImage image;
   image.geometry = core->geometry();
-  image.fingerprints = core->fingerprints();
+  image.fingerprints = *prints;
   image.tenant = state->tenant().digest;
   image.tokens = ids;
   image.pages = leased.page_bytes;
@@ -191,10 +192,11 @@ v1::Result<v1::Saved> SaveState(ContextCore* core, ContextState* state, const st
   return Public(Write(core, state, name, options));
 }
 
-v1::Status KeepOnDisk(ContextCore* core, const ContextState& state, bool keep) {
+v1::Status KeepOnDisk(ContextCore* core, const ContextState& state, const std::string& name,
+                      bool keep) {
   const auto store = core->Store(state.tenant());
   if (!store.ok()) return Public(store.error());
-  return Public(KeepSaved(**store, state.name, keep));
+  return Public(KeepSaved(**store, name, keep));
 }
 
 v1::Status RestoreState(ContextCore* core, ContextState* state, const std::string& name,
@@ -213,7 +215,9 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
     const auto verified = context.VerifyAll();
     if (!verified.ok()) return Public(verified.error());
   }
-  const runtime::ContextMatch match = context.Match(core->geometry(), core->fingerprints());
+  const auto prints = core->Fingerprints();
+  if (!prints.ok()) return Public(prints.error());
+  const runtime::ContextMatch match = context.Match(core->geometry(), **prints);
   const bool exact = match.use == runtime::ContextMatch::Use::kExact;
   if (!exact && options.on_mismatch == v1::RestoreOptions::OnMismatch::kFail) {
     v1::Error error = Public(match.Require(runtime::ContextMatch::Use::kExact).error());
@@ -228,7 +232,7 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
   if (exact) {
     const auto restored = core->Call([&](ContextOwner* owner) -> Result<int64_t> {
       LODE_ASSIGN(const runtime::RootId root, owner->Root(*state));
-      return runtime::RestoreContext(owner->scheduler.get(), context, core->fingerprints(), root);
+      return runtime::RestoreContext(owner->scheduler.get(), context, **prints, root);
     });
     if (!restored.ok()) return Public(restored.error());
     at = *restored;

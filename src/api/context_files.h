@@ -15,7 +15,8 @@ v1::Result<v1::Saved> SaveState(ContextCore* core, ContextState* state, const st
                                 const v1::SaveOptions& options);
 
 // Its file is spared by the collector of garbage, or not any more.
-v1::Status KeepOnDisk(ContextCore* core, const ContextState& state, bool keep);
+v1::Status KeepOnDisk(ContextCore* core, const ContextState& state, const std::string& name,
+                      bool keep);
 
 // Fills a new state that nobody else has yet; `report` may be null.
 v1::Status RestoreState(ContextCore* core, ContextState* state, const std::string& name,

@@ -16,25 +16,9 @@
 namespace lode::api {
 namespace {
 
-constexpr size_t kSample = 4096;
 // Changes whenever kernels sum in another order: then old states would not continue with these
 // bits.
 constexpr int kKernelSet = 1;
-
-std::string DescribeModel(const tensor::TensorSource& source) {
-  std::string text;
-  for (const tensor::TensorInfo& info : source.tensors()) {
-    text += info.name + "\n" + tensor::Name(info.dtype);
-    for (const int64_t dim : info.shape) text += " " + std::to_string(dim);
-    text += "\n";
-    const auto bytes = source.View(info).bytes;
-    const size_t count = std::min(kSample, bytes.size());
-    for (const size_t at : {size_t{0}, (bytes.size() - count) / 2, bytes.size() - count}) {
-      text.append(reinterpret_cast<const char*>(bytes.data()) + at, count);
-    }
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -48,11 +32,13 @@ Result<runtime::ContextStore> OpenContexts() {
   return runtime::ContextStore::Open(folder);
 }
 
-runtime::ContextFingerprints FingerprintsOf(const tensor::TensorSource& source,
-                                            const model::Numerics& numerics, int64_t vocabulary,
-                                            const TextTools* tools) {
+Result<runtime::ContextFingerprints> FingerprintsOf(const tensor::TensorSource& source,
+                                                    const model::Numerics& numerics,
+                                                    int64_t vocabulary, const TextTools* tools,
+                                                    const DigestProgress& progress) {
   runtime::ContextFingerprints prints;
-  prints.model = {runtime::Sha256(DescribeModel(source)), source.path()};
+  prints.model.label = source.path();
+  LODE_ASSIGN(prints.model.digest, ModelDigest(source, progress));
   if (tools != nullptr) {
     std::string words;
     for (int32_t id = 0; id < static_cast<int32_t>(vocabulary); ++id) {
@@ -70,9 +56,10 @@ runtime::ContextFingerprints FingerprintsOf(const tensor::TensorSource& source,
   return prints;
 }
 
-runtime::ContextFingerprints FingerprintsOf(const Running& running, const TextTools& tools) {
+Result<runtime::ContextFingerprints> FingerprintsOf(const Running& running, const TextTools* tools,
+                                                    const DigestProgress& progress) {
   return FingerprintsOf(*running.source, running.options.numerics, running.model->spec.vocabulary,
-                        &tools);
+                        tools, progress);
 }
 
 void MarkUsed(const runtime::ContextStore& store, const std::string& name) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/model_digest.h"
 #include "api/open.h"
 #include "base/result.h"
 #include "runtime/context_store.h"
@@ -16,14 +17,17 @@ Result<std::string> ContextFolder();
 // Errors: those of a folder that cannot be made.
 Result<runtime::ContextStore> OpenContexts();
 
-// What a run of this model is known by. The model: names, types and shapes of all tensors, and 12
-// KiB of each one's bytes (beginning, middle, end); numerics: the set of kernels, the instruction
-// set, how inputs and the KV cache are rounded. Reads a few pages of every tensor. Without text
-// tools (null) there are no fingerprints of tokenizer and template.
-runtime::ContextFingerprints FingerprintsOf(const tensor::TensorSource& source,
-                                            const model::Numerics& numerics, int64_t vocabulary,
-                                            const TextTools* tools);
-runtime::ContextFingerprints FingerprintsOf(const Running& running, const TextTools& tools);
+// What a run of this model is known by: all bytes of its weights (model_digest.h, which calls
+// `progress` while it reads them for the first time), the words of its vocabulary, its template,
+// and as numerics the set of kernels, the instruction set, how inputs and the KV cache are rounded.
+// Without text tools (null) there are no fingerprints of tokenizer and template. Errors:
+// kCancelled.
+Result<runtime::ContextFingerprints> FingerprintsOf(const tensor::TensorSource& source,
+                                                    const model::Numerics& numerics,
+                                                    int64_t vocabulary, const TextTools* tools,
+                                                    const DigestProgress& progress = nullptr);
+Result<runtime::ContextFingerprints> FingerprintsOf(const Running& running, const TextTools* tools,
+                                                    const DigestProgress& progress = nullptr);
 
 // Notes that a saved context was used now, as its file's time of modification: whoever lists or
 // copies files changes the time of access. What cannot be noted is not.

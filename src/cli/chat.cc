@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "chat/session.h"
 #include "cli/console.h"
+#include "cli/in_context.h"
 #include "cli/model_flags.h"
 #include "cli/speed.h"
 #include "cli/verbs.h"
@@ -101,7 +102,7 @@ class Dialogue {
     LODE_TRY(runtime::ContextStore::CheckName(name));
     LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
     store_.emplace(std::move(store));
-    fingerprints_ = api::FingerprintsOf(running_, tools);
+    LODE_ASSIGN(fingerprints_, FingerprintsWithBar(running_, &tools));
     context_ = name;
     auto file = store_->OpenContext(name, {});
     if (!file.ok()) {

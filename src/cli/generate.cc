@@ -9,6 +9,7 @@
 #include "base/power.h"
 #include "base/text.h"
 #include "cli/console.h"
+#include "cli/in_context.h"
 #include "cli/model_flags.h"
 #include "cli/speed.h"
 #include "cli/verbs.h"
@@ -16,12 +17,15 @@
 namespace lode::cli {
 namespace {
 
+constexpr int64_t kContextMax = int64_t{1} << 24;
+
 struct Flags {
   ModelFlags model;
   SamplingFlags sampling;
   std::string prompt, file;
   int64_t count = 256;
   int64_t chunk = 0;
+  std::string context, save;  // names of kept contexts
   bool json = false, no_special = false, ignore_eos = false, quiet = false;
 };
 
@@ -48,13 +52,133 @@ runtime::SchedulerOptions Scheduling(const Flags& flags) {
   return options;
 }
 
-Result<void> RunGenerate(Flags& flags) {
-  if (flags.prompt.empty() == flags.file.empty()) {
+const char* ReasonName(v1::Stop stop) {
+  switch (stop) {
+    case v1::Stop::kStopToken:
+      return "stop";
+    case v1::Stop::kLength:
+      return "length";
+    case v1::Stop::kContextFull:
+      return "context_full";
+    case v1::Stop::kCancelled:
+      return "cancelled";
+  }
+  return "?";
+}
+
+v1::Sampling Public(const runtime::SamplingOptions& from) {
+  v1::Sampling sampling;
+  sampling.temperature = from.temperature;
+  sampling.top_k = from.top_k;
+  sampling.top_p = from.top_p;
+  sampling.min_p = from.min_p;
+  sampling.typical_p = from.typical_p;
+  sampling.repetition_penalty = from.repetition_penalty;
+  sampling.frequency_penalty = from.frequency_penalty;
+  sampling.presence_penalty = from.presence_penalty;
+  sampling.seed = from.seed;
+  return sampling;
+}
+
+void PrintContextReport(const Flags& flags, const ContextAnswer& done) {
+  std::string line = Format("[%s tokens were here, %s computed for the prompt",
+                            WithThousands(static_cast<uint64_t>(done.restored.tokens)).c_str(),
+                            WithThousands(static_cast<uint64_t>(done.read.reuse.computed +
+                                                                done.answer.reuse.computed))
+                                .c_str());
+  const double seconds = done.answer.seconds - done.answer.prompt_seconds;
+  if (!done.answer.tokens.empty() && seconds > 0) {
+    line += Format("; answer %zu tokens, %.1f tok/s", done.answer.tokens.size(),
+                   static_cast<double>(done.answer.tokens.size()) / seconds);
+  }
+  if (done.saved) {
+    line += Format("; %s: %s tokens, %s written", flags.save.c_str(),
+                   WithThousands(static_cast<uint64_t>(done.saved->tokens)).c_str(),
+                   HumanBytes(done.saved->written_bytes).c_str());
+  }
+  std::fprintf(stderr, "%s]\n", line.c_str());
+}
+
+// With --context or --save: the public interface does what is needed.
+Result<void> RunContext(Flags& flags) {
+  LODE_ASSIGN(const auto source, api::OpenSource(flags.model.model));
+  LODE_ASSIGN(const api::TextTools tools, api::OpenText(*source));
+  ContextRun run;
+  run.from = flags.context;
+  run.save_as = flags.save;
+  // What goes on has its beginning already.
+  const bool begins = flags.context.empty();
+  LODE_ASSIGN(run.prompt,
+              tools.tokenizer->Encode(flags.prompt, {.recognise_special = !flags.no_special,
+                                                     .add_special = begins}));
+  LODE_ASSIGN(const auto sampling, flags.sampling.Resolve(tools.sampling));
+  run.options.sampling = Public(sampling);
+  run.options.model_stops = !flags.ignore_eos;
+  run.options.tokens_max = flags.count;
+  text::StreamDecoder decoder(*tools.tokenizer);
+  std::string text;
+  run.on_token = [&](int32_t token) {
+    const std::string piece = decoder.Push(token);
+    text += piece;
+    if (flags.json) return;
+    Print(piece);
+    std::fflush(stdout);
+  };
+  LODE_ASSIGN(const ContextAnswer done, RunInContext(&flags.model, run));
+  const std::string rest = decoder.Flush();
+  text += rest;
+  if (flags.json) {
+    Json json;
+    json["text"] = text;
+    json["tokens"] = done.answer.tokens;
+    json["finish_reason"] = ReasonName(done.answer.stop);
+    json["seed"] = sampling.seed;
+    json["context_tokens"] = done.tokens;
+    json["restored_tokens"] = done.restored.tokens;
+    json["computed_tokens"] = done.read.reuse.computed + done.answer.reuse.computed;
+    json["prompt_seconds"] = done.read.seconds + done.answer.prompt_seconds;
+    json["generate_seconds"] = done.answer.seconds - done.answer.prompt_seconds;
+    if (done.saved) {
+      json["saved"] = {{"path", done.saved->path},
+                       {"tokens", done.saved->tokens},
+                       {"file_bytes", done.saved->file_bytes},
+                       {"written_bytes", done.saved->written_bytes},
+                       {"delta", done.saved->delta}};
+    }
+    Print(DumpJson(json) + "\n");
+  } else {
+    Print(rest + "\n");
+    if (!flags.quiet) PrintContextReport(flags, done);
+  }
+  if (done.answer.stop == v1::Stop::kCancelled) return InterruptedError();
+  return {};
+}
+
+// Whether there is a prompt, and what --context means.
+Result<void> CheckFlags(Flags* checked) {
+  Flags& flags = *checked;
+  const bool prompted = !flags.prompt.empty() || !flags.file.empty();
+  if ((!prompted && flags.context.empty()) || (!flags.prompt.empty() && !flags.file.empty())) {
     return Error(Code::kBadInput, "give the prompt with -p TEXT or with --file");
   }
   if (!flags.file.empty()) {
     LODE_ASSIGN(flags.prompt, ReadFile(flags.file));
   }
+  int64_t tokens = 0;  // --context also takes a number of tokens, as in other verbs
+  if (ParseInt64(flags.context, &tokens)) {
+    if (tokens < 1 || tokens > kContextMax) {
+      return Error(Code::kBadInput, "--context of " + Quote(flags.context) + " tokens",
+                   "take 1 to 16777216, or a name");
+    }
+    flags.model.run.context_tokens = tokens;
+    flags.context.clear();
+  }
+  return {};
+}
+
+Result<void> RunGenerate(Flags& flags) {
+  LODE_TRY(CheckFlags(&flags));
+  if (!flags.context.empty() || !flags.save.empty()) return RunContext(flags);
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const api::TextTools tools, api::OpenText(*source));
   LODE_ASSIGN(const std::vector<int32_t> prompt,
@@ -125,6 +249,11 @@ void AddGenerate(CLI::App& app, Action* action) {
   CLI::App* verb = app.add_subcommand("generate", "Continue a text, without a chat template");
   flags->model.AddTo(verb);
   flags->model.AddDrafts(verb);
+  verb->remove_option(verb->get_option("--context"));
+  verb->add_option("--context", flags->context,
+                   "tokens of context to hold; or the name of a kept one to go on from")
+      ->type_name("N|NAME");
+  verb->add_option("--save", flags->save, "keep text and answer as a context of this name");
   verb->add_option("-p,--prompt", flags->prompt, "the text to continue");
   verb->add_option("--file", flags->file, "read the text from a file");
   verb->add_option("-n,--tokens", flags->count, "at most so many new tokens")
@@ -138,7 +267,10 @@ void AddGenerate(CLI::App& app, Action* action) {
                  "special tokens written in the prompt stay ordinary text");
   verb->add_flag("--json", flags->json, "one JSON object instead of text as it comes");
   verb->add_flag("-q,--quiet", flags->quiet, "no speed line");
-  verb->footer("Example: lode generate demo -p 'ROMEO:' -n 100 --temp 0.8 --seed 1");
+  verb->footer(
+      "Example: lode generate demo -p 'ROMEO:' -n 100 --temp 0.8 --seed 1\n"
+      "         lode generate demo -p 'ROMEO:' --save scene    and tomorrow\n"
+      "         lode generate demo --context scene -n 50       go on where it stopped");
   verb->callback([=] { *action = [=] { return RunGenerate(*flags); }; });
 }
 

@@ -1,14 +1,17 @@
-// lode selftest: proves on this machine and this model that bits do not depend on how they are computed.
+// lode selftest: proves on this machine and this model that bits do not depend on how they are
+// computed.
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 
 #include "base/json.h"
 #include "base/text.h"
 #include "base/topology.h"
 #include "cli/console.h"
 #include "cli/model_flags.h"
+#include "cli/selftest_contexts.h"
 #include "cli/verbs.h"
 
 namespace lode::cli {
@@ -110,6 +113,38 @@ Result<Bits> Compute(const api::Running& running, const Way& way,
   return bits;
 }
 
+// The matrix of histories: how many rows of logits have other bits. Adds to `ways`.
+Result<int> RunHistories(const Flags& flags, const api::Running& running,
+                         const std::vector<int32_t>& tokens, int threads, Json* ways) {
+  if (!flags.json) {
+    Print(Format("\nthe same prompt and its answer with other histories, the logits that tokens\n"
+                 "are drawn from:\n  %-50s %-22s %s\n",
+                 "", "1 thread, chunks of 7", Format("%d threads, whole", threads).c_str()));
+  }
+  int failures = 0;
+  std::string last;
+  const auto on_cell = [&](const HistoryCell& cell) {
+    failures += cell.different > 0;
+    ways->push_back({{"way", cell.history + ", " + cell.machine},
+                     {"equal", cell.different == 0},
+                     {"different", cell.different},
+                     {"values", cell.rows},
+                     {"reused", cell.reused}});
+    if (flags.json) return true;
+    const std::string verdict =
+        cell.different == 0
+            ? Format("same bits (%lld reused)", static_cast<long long>(cell.reused))
+            : Format("%lld DIFFER", static_cast<long long>(cell.different));
+    const bool begins = std::exchange(last, cell.history) != cell.history;
+    Print(begins ? Format("  %-50s %-22s ", cell.history.c_str(), verdict.c_str())
+                 : verdict + "\n");
+    std::fflush(stdout);
+    return true;
+  };
+  LODE_TRY(CompareHistories(running, tokens, threads, on_cell));
+  return failures;
+}
+
 Result<void> RunSelftest(Flags& flags) {
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const api::Running running, flags.model.Open(std::move(source), flags.tokens));
@@ -145,6 +180,8 @@ Result<void> RunSelftest(Flags& flags) {
       std::fflush(stdout);
     }
   }
+  LODE_ASSIGN(const int other, RunHistories(flags, running, tokens, threads, &rows));
+  failures += other;
   if (flags.json) Print(DumpJson({{"equal", failures == 0}, {"ways", rows}}, 2) + "\n");
   if (failures > 0) {
     return Error(Code::kInternal, Format("%d ways gave other bits", failures),
@@ -160,7 +197,7 @@ void AddSelftest(CLI::App& app, Action* action) {
   auto flags = std::make_shared<Flags>();
   flags->model.model = "demo";
   CLI::App* verb = app.add_subcommand(
-      "selftest", "Prove that results do not depend on chunks, threads, or company");
+      "selftest", "Prove that results do not depend on chunks, threads, company or history");
   flags->model.AddTo(verb);
   verb->get_option("MODEL")->required(false);
   verb->add_option("-n,--tokens", flags->tokens, "length of the sequence")

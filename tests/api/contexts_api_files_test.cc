@@ -25,7 +25,7 @@ TEST_F(ContextsApi, ASavedContextIsThereAgainWithTheSameBits) {
     EXPECT_EQ(saved->tokens, 700);
     EXPECT_EQ(saved->state, 699);
     EXPECT_FALSE(saved->delta);
-    chain = context.chain();
+    chain = *context.Chain();
     digest = *context.StateDigest();
     drawn = Draw(context, 16, 3);
   }
@@ -38,7 +38,7 @@ TEST_F(ContextsApi, ASavedContextIsThereAgainWithTheSameBits) {
   EXPECT_TRUE(report.exact);
   EXPECT_TRUE(report.damage.empty());
   EXPECT_EQ(restored->tokens(), tokens);
-  EXPECT_EQ(restored->chain(), chain);
+  EXPECT_EQ(*restored->Chain(), chain);
   EXPECT_EQ(*restored->StateDigest(), digest);
   EXPECT_EQ(*restored->MarkedAt("part one"), 300);
   Reuse reuse;
@@ -174,6 +174,8 @@ TEST_F(ContextsApi, APinOnDiskNeedsAName) {
   Engine engine = Open();
   Context nameless = New(engine);
   Append(nameless, SomeTokens(50, 21));
+  EXPECT_FALSE(nameless.SetPin(Pin::kDisk).ok());
+  nameless.SetName("now it has one");  // but none for a file
   EXPECT_FALSE(nameless.SetPin(Pin::kDisk).ok());
   Context named = New(engine, {.name = "kept"});
   Append(named, SomeTokens(50, 21));

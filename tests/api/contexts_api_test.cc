@@ -92,8 +92,8 @@ TEST_F(ContextsApi, AForkAtATokenIsAsIfTheRestHadNeverBeen) {
   ASSERT_TRUE(forks.ok());
   Context& fork = forks->front();
   EXPECT_EQ(fork.size(), 150);
-  EXPECT_EQ(fork.chain(), context.Fork(1, 150).value().front().chain());
-  EXPECT_NE(fork.chain(), context.chain());
+  EXPECT_EQ(*fork.Chain(), *context.Fork(1, 150).value().front().Chain());
+  EXPECT_NE(*fork.Chain(), *context.Chain());
   Reuse reuse;
   EXPECT_EQ(Draw(fork, 8, 5, &reuse), Cold({tokens.begin(), tokens.begin() + 150}, 8, 5));
   EXPECT_EQ(reuse.computed, 1);  // a state was kept at the mark
@@ -303,6 +303,27 @@ TEST_F(ContextsApi, PinnedStatesStayWhateverComes) {
   EXPECT_EQ(reuse.computed, 1);
 }
 
+TEST_F(ContextsApi, StatesThatLeaveMemoryComeBackFromTheDisk) {
+  EngineOptions options = Options();
+  options.cache_bytes = 1 << 20;
+  options.context_tokens = 1024;
+  options.cache_disk_bytes = 64 << 20;
+  options.cache_folder = folder_ + "/cache";
+  Engine engine = OpenModel(options);
+  const auto tokens = SomeTokens(500, 20);
+  Context first = New(engine);
+  Append(first, tokens);
+  std::vector<Context> others;
+  for (uint32_t i = 0; i < 30; ++i) {
+    others.push_back(New(engine));
+    Append(others.back(), SomeTokens(700, 300 + i));
+  }
+  Reuse reuse;
+  EXPECT_EQ(Draw(first, 8, 1, &reuse), Cold(tokens, 8));
+  EXPECT_EQ(reuse.computed, 1);
+  EXPECT_FALSE(Engine::Open(Golden("moe-nano"), options).ok());  // the folder is in use
+}
+
 TEST_F(ContextsApi, WhatCannotFitIsRefusedWithTheSum) {
   Engine engine = Open();
   Context context = New(engine);
@@ -347,8 +368,15 @@ TEST_F(ContextsApi, AnEngineThatGoesAwayRefusesWhatIsLeft) {
   std::thread other([&] {
     for (uint32_t i = 0; waiting.Append(SomeTokens(20, i)).ok(); ++i) appended = true;
   });
-  while (!appended) std::this_thread::yield();
+  std::atomic<bool> saved = false;
+  std::thread saver([&] {
+    Context fork = std::move(context.Fork(1).value().front());
+    while (fork.Save("again").ok()) saved = true;
+    saved = true;
+  });
+  while (!appended || !saved) std::this_thread::yield();
   engine.reset();
+  saver.join();
   const auto generated = stream->Finish();
   ASSERT_FALSE(generated.ok());
   EXPECT_EQ(generated.error().code, Code::kCancelled);

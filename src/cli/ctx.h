@@ -1,0 +1,56 @@
+// The verbs of `lode ctx`: what they share.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/contexts.h"
+#include "base/json.h"
+#include "cli/model_flags.h"
+#include "runtime/context_file.h"
+#include "runtime/context_seal.h"
+#include "runtime/context_store.h"
+
+namespace lode::cli {
+
+struct CtxFlags {
+  ModelFlags model;
+  std::string name, other;  // contexts; of some verbs one is a path
+  std::vector<std::string> names;
+  std::string prompt, file, recompute, keep, key_file, text_model;
+  int64_t at = -1, tokens = 0, every = 0;
+  int zstd = 0;
+  bool json = false, force = false, off = false, dry_run = false, seal = false, no_special = false;
+};
+
+// ctx_files.cc: without a model.
+Result<void> RunCtxFork(const CtxFlags& flags);
+Result<void> RunCtxTruncate(const CtxFlags& flags);
+Result<void> RunCtxSave(const CtxFlags& flags);
+Result<void> RunCtxRestore(const CtxFlags& flags);
+Result<void> RunCtxPin(const CtxFlags& flags);
+Result<void> RunCtxGc(const CtxFlags& flags);
+Result<void> RunCtxDiff(const CtxFlags& flags);
+
+// ctx_model.cc: with one, or its tokenizer.
+Result<void> RunCtxNew(CtxFlags& flags);
+Result<void> RunCtxExplain(CtxFlags& flags);
+// Computes the ids anew and compares every byte with what the file has.
+Result<void> RecomputeCtx(CtxFlags& flags, const runtime::ContextFile& file, Json* json);
+
+// The key of --key-file: 32 bytes, or 64 hex digits. None without the flag.
+Result<std::optional<std::array<uint8_t, 32>>> CtxKey(const CtxFlags& flags);
+// null: no key was given.
+Result<std::unique_ptr<runtime::Sealer>> CtxSealer(const CtxFlags& flags);
+// A saved context by its name; what has a '/' or ends in .lctx and is there is a file at that path.
+Result<std::unique_ptr<runtime::ContextFile>> OpenCtx(const runtime::ContextStore& store,
+                                                      const std::string& name,
+                                                      const runtime::Sealer* sealer);
+// "8GiB", "500M": bytes. Errors: kBadInput.
+Result<uint64_t> ParseByteCount(const std::string& text);
+
+}  // namespace lode::cli

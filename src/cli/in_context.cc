@@ -1,0 +1,146 @@
+#include "cli/in_context.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "api/contexts.h"
+#include "api/open.h"
+#include "cli/console.h"
+
+namespace lode::cli {
+
+namespace {
+
+constexpr uint64_t kMega = 1'000'000;
+
+class DigestBar {
+ public:
+  bool operator()(uint64_t done, uint64_t total) {
+    if (!bar_) {
+      bar_.emplace("reading the weights once", "MB", static_cast<int64_t>(total / kMega));
+    }
+    bar_->Update(static_cast<int64_t>(done / kMega));
+    if (done == total) bar_->Finish();
+    return !Interrupted();
+  }
+
+ private:
+  std::optional<ProgressBar> bar_;
+};
+
+}  // namespace
+
+Result<runtime::ContextFingerprints> FingerprintsWithBar(const api::Running& running,
+                                                         const api::TextTools* tools) {
+  DigestBar bar;
+  return api::FingerprintsOf(running, tools, std::ref(bar));
+}
+
+Error Internal(const v1::Error& error) {
+  switch (error.code) {
+    case v1::Code::kBadInput:
+    case v1::Code::kBusy:
+      return {Code::kBadInput, error.message, error.hint};
+    case v1::Code::kNotFound:
+      return {Code::kNotFound, error.message, error.hint};
+    case v1::Code::kUnsupported:
+      return {Code::kUnsupported, error.message, error.hint};
+    case v1::Code::kNoSpace:
+      return {Code::kNoSpace, error.message, error.hint};
+    case v1::Code::kCancelled:
+      return {Code::kCancelled, error.message, error.hint};
+    case v1::Code::kInternal:
+      break;
+  }
+  return {Code::kInternal, error.message, error.hint};
+}
+
+Result<v1::Engine> OpenEngine(ModelFlags* flags, int64_t tokens_needed, int64_t states) {
+  // What it saves and restores needs the digest of the weights; with a bar it is read here.
+  LODE_ASSIGN(const auto source, api::OpenSource(flags->model));
+  DigestBar bar;
+  LODE_TRY(api::ModelDigest(*source, std::ref(bar)));
+  LODE_ASSIGN(const Pin pin, ParsePin(flags->pin));
+  v1::EngineOptions options;
+  options.threads = flags->run.threads;
+  options.context_tokens =
+      flags->run.context_tokens > 0 ? flags->run.context_tokens : tokens_needed;
+  options.running_max = 1;
+  options.drafts_max = flags->run.drafts;
+  options.bind_threads = pin != Pin::kOff;
+  options.activations = flags->activations;
+  options.kv = flags->kv;
+  options.cache_states = states;
+  return Internal(v1::Engine::Open(flags->model, options));
+}
+
+Result<std::vector<int32_t>> TokensFor(const std::string& model, const std::string& text, bool bos,
+                                       bool no_special) {
+  LODE_ASSIGN(const auto source, api::OpenSource(model));
+  LODE_ASSIGN(const auto tokenizer, api::OpenTokenizer(*source));
+  return tokenizer->Encode(text, {.recognise_special = !no_special, .add_special = bos});
+}
+
+Result<v1::Appended> AppendWithBar(v1::Context* context, const std::vector<int32_t>& tokens,
+                                   int64_t every) {
+  const int64_t before = context->size();
+  ProgressBar bar("reading the prompt", "tok", std::ssize(tokens));
+  v1::AppendOptions options;
+  options.progress = [&](int64_t done) {
+    bar.Update(done - before);
+    return !Interrupted();
+  };
+  v1::Appended all;
+  for (int64_t at = 0; at < std::ssize(tokens);) {
+    const int64_t left = std::ssize(tokens) - at;
+    const int64_t piece = every > 0 ? std::min(every, left) : left;
+    options.mark = every > 0 ? std::to_string(before + at + piece) : "";
+    auto appended = context->Append(
+        std::span(tokens).subspan(static_cast<size_t>(at), static_cast<size_t>(piece)), options);
+    if (!appended.ok() && Interrupted()) return InterruptedError();
+    if (!appended.ok()) return Internal(appended.error());
+    if (at == 0) all.reuse = appended->reuse;
+    all.reuse.computed += at == 0 ? 0 : appended->reuse.computed;
+    all.tokens = appended->tokens;
+    all.seconds += appended->seconds;
+    at += piece;
+  }
+  bar.Finish();
+  return all;
+}
+
+Result<ContextAnswer> RunInContext(ModelFlags* flags, const ContextRun& run) {
+  int64_t needed = std::ssize(run.prompt) + std::max<int64_t>(0, run.options.tokens_max) + 1;
+  if (!run.from.empty()) {
+    LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
+    runtime::ContextOpenOptions open;
+    open.name_foreign = true;
+    LODE_ASSIGN(const auto file, store.OpenContext(run.from, open));
+    needed += std::ssize(file->tokens());
+  }
+  LODE_ASSIGN(v1::Engine engine, OpenEngine(flags, needed));
+  ContextAnswer out;
+  auto opened = run.from.empty() ? engine.NewContext({.name = run.save_as})
+                                 : engine.Restore(run.from, {}, &out.restored);
+  LODE_ASSIGN(v1::Context context, Internal(std::move(opened)));
+  for (const std::string& damage : out.restored.damage) {
+    std::fprintf(stderr, "lode: warning: %s: %s; computed anew from token %lld\n",
+                 run.from.c_str(), damage.c_str(), static_cast<long long>(out.restored.state));
+  }
+  if (!run.prompt.empty()) {
+    LODE_ASSIGN(out.read, AppendWithBar(&context, run.prompt));
+  }
+  LODE_ASSIGN(out.answer,
+              Internal(context.Generate(run.options, [&](const v1::Event& event) {
+                if (event.kind == v1::Event::Kind::kToken) run.on_token(event.token);
+                return !Interrupted();
+              })));
+  if (!run.save_as.empty()) {
+    LODE_ASSIGN(out.saved, Internal(context.Save(run.save_as)));
+  }
+  out.tokens = context.size();
+  return out;
+}
+
+}  // namespace lode::cli

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""lode ctx, generate --save and --context from outside: what is kept, shared, refused and explained.
+
+Usage: ctx_test.py LODE_BINARY SOURCE_DIR
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+LODE, SOURCE = sys.argv[1:3]
+TEXT = "".join(f"ACT {n}. Enter a messenger with letter {n * 7919 % 1000}.\n" for n in range(60))
+
+
+class CtxTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="lode-ctx-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.path(name)
+
+    def run_lode(self, *args):
+        env = {**os.environ, "LODE_HOME": self.path("home")}
+        return subprocess.run([LODE, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=120, env=env)
+
+    def lode(self, *args):
+        result = self.run_lode(*args)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def json(self, *args):
+        return json.loads(self.lode(*args, "--json"))
+
+    def assert_bad(self, result, *words):
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertTrue(result.stderr.startswith("lode: "), result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def make(self, name="play", text=TEXT):
+        return self.json("ctx", "new", "demo", name, "--file", self.write(name + ".txt", text), "--every", "128")
+
+    def test_going_on_from_a_kept_context_gives_the_words_of_reading_it_all(self):
+        made = self.make()
+        self.assertGreater(made["tokens"], 500)
+        self.assert_bad(self.run_lode("ctx", "new", "demo", "play", "-p", "x"), "already", "--force")
+        options = ["-n", "24", "--temp", "0.8", "--seed", "3"]
+        went_on = self.json("generate", "demo", "--context", "play", "-p", "ROMEO:", *options)
+        self.assertEqual(went_on["restored_tokens"], made["tokens"])
+        self.assertLess(went_on["computed_tokens"], 10)
+        ids = self.json("tokenize", "demo", "--file", self.path("play.txt"), "--add-bos")
+        more = self.json("tokenize", "demo", "ROMEO:")
+        # The ids are those of the two texts, one behind the other.
+        self.assertEqual(went_on["context_tokens"], len(self.ids(ids)) + len(self.ids(more)) + 24)
+        # And those of a third process that kept both steps are the same.
+        self.json("generate", "demo", "--context", "play", "-p", "ROMEO:", "-n", "10", "--temp", "0.8",
+                  "--seed", "3", "--save", "scene")
+        rest = self.json("generate", "demo", "--context", "scene", "-n", "14", "--temp", "0.8", "--seed", "3")
+        self.assertEqual(went_on["tokens"][10:], rest["tokens"])
+        self.assertEqual(rest["computed_tokens"], 1)
+
+    @staticmethod
+    def ids(answer):
+        return answer["tokens"] if isinstance(answer, dict) else answer
+
+    def test_a_fork_shares_the_disk_and_goes_its_own_way(self):
+        made = self.make()
+        fork = self.json("ctx", "fork", "play", "other", "--at", "400")
+        self.assertTrue(fork["delta"])
+        self.assertEqual(fork["pages_written"], 0)
+        self.assertLess(fork["file_bytes"], made["file_bytes"])
+        self.assertEqual(self.json("ctx", "show", "other")["tokens"], 400)
+        self.assert_bad(self.run_lode("ctx", "fork", "play", "other"), "already")
+        self.assert_bad(self.run_lode("ctx", "fork", "play", "third", "--at", "100000"), "100000")
+        diff = self.json("ctx", "diff", "play", "other", "--model", "demo")
+        self.assertEqual((diff["same"], diff["equal"], diff["b_text"]), (400, False, ""))
+        # What it says does not change when the one it came from is gone.
+        options = ["-n", "8", "--temp", "0.8", "--seed", "5", "-p", "JULIET:"]
+        before = self.json("generate", "demo", "--context", "other", *options)["tokens"]
+        self.lode("ctx", "rm", "play")
+        self.assertEqual(self.json("generate", "demo", "--context", "other", *options)["tokens"], before)
+        self.assertEqual(self.json("ctx", "verify", "other", "--recompute", "demo")["damage"], [])
+        self.assertEqual([each["name"] for each in self.json("ctx", "ls")], ["other"])
+
+    def test_truncation_gives_the_bytes_back(self):
+        made = self.make()
+        self.lode("generate", "demo", "--context", "play", "-p", "x" * 400, "-n", "1", "--save", "play")
+        cut = self.json("ctx", "truncate", "play", "300")
+        self.assertEqual(self.json("ctx", "show", "play")["tokens"], 300)
+        self.assertLess(cut["file_bytes"], made["file_bytes"])
+        self.assert_bad(self.run_lode("ctx", "truncate", "play", "301"), "301")
+        self.lode("ctx", "verify", "play")
+
+    def test_a_recomputed_context_has_the_same_bits(self):
+        self.make()
+        verified = self.json("ctx", "verify", "play", "--recompute", "demo")
+        self.assertTrue(verified["same_bits"])
+        self.assertGreater(verified["compared_bytes"], 1000)
+
+    def test_files_move_between_stores_sealed_and_compressed(self):
+        self.make()
+        self.lode("ctx", "fork", "play", "branch")
+        key = self.write("key", "ab" * 32 + "\n")
+        for name, flags in (("plain", []), ("small", ["--zstd", "3"]), ("sealed", ["--seal", "--key-file", key])):
+            file = self.path(name + ".lctx")
+            self.assertFalse(self.json("ctx", "save", "branch", file, *flags)["delta"])
+            self.assert_bad(self.run_lode("ctx", "save", "branch", file, *flags), "exists")
+        sealed = self.path("sealed.lctx")
+        self.assert_bad(self.run_lode("ctx", "restore", sealed, "mine"), "key")
+        self.lode("ctx", "rm", "play", "branch")
+        self.lode("ctx", "restore", sealed, "mine", "--key-file", key)
+        self.lode("ctx", "restore", self.path("small.lctx"))
+        self.assert_bad(self.run_lode("ctx", "restore", self.path("plain.lctx"), "small"), "already")
+        self.assertEqual(self.json("ctx", "diff", "small", self.path("plain.lctx"))["equal"], True)
+        self.assertEqual(len(self.json("ctx", "ls")), 2)
+        with open(self.path("plain.lctx"), "r+b") as file:
+            file.seek(os.path.getsize(file.name) // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        broken = self.run_lode("ctx", "restore", self.path("plain.lctx"), "again")
+        self.assert_bad(broken, "damaged")
+        self.assertEqual(len(self.json("ctx", "ls")), 2)
+
+    def test_garbage_is_what_was_not_used_and_not_pinned(self):
+        for number, name in enumerate(("old", "pinned", "new")):
+            self.make(name, TEXT + str(number))
+            os.utime(self.path(f"home/contexts/{name}.lctx"), (1e9 + number, 1e9 + number))
+        self.lode("ctx", "pin", "pinned")
+        # Going on from it is a use.
+        self.lode("generate", "demo", "--context", "old", "-p", "x", "-n", "1")
+        size = os.path.getsize(self.path("home/contexts/old.lctx"))
+        planned = self.json("ctx", "gc", "--keep", str(size * 5 // 2), "--dry-run")
+        self.assertEqual([each["name"] for each in planned["removed"]], ["new"])
+        self.assertEqual(len(self.json("ctx", "ls")), 3)
+        done = self.json("ctx", "gc", "--keep", str(size * 5 // 2))
+        self.assertEqual([each["name"] for each in done["removed"]], ["new"])
+        self.assertEqual([each["name"] for each in self.json("ctx", "ls")], ["old", "pinned"])
+        self.assert_bad(self.run_lode("ctx", "gc", "--keep", "1"), "pinned")
+        self.assertEqual([each["name"] for each in self.json("ctx", "ls")], ["pinned"])
+        self.assert_bad(self.run_lode("ctx", "gc", "--keep", "many"), "'many'")
+
+    def test_explain_names_the_first_difference(self):
+        self.make()
+        edited = self.write("edited.txt", TEXT.replace("ACT 30.", "ACT thirty."))
+        found = self.json("ctx", "explain", "demo", "play", "--file", edited)
+        self.assertGreater(found["divergence"], 100)
+        # A state is kept every 128 tokens.
+        self.assertGreater(found["cached"], found["divergence"] - 130)
+        self.assertEqual(found["reason"], "no_point_before_divergence")
+        whole = self.json("ctx", "explain", "demo", "play")
+        self.assertEqual(whole["cached"] + whole["computed"], whole["prompt"])
+        self.assertLessEqual(whole["computed"], 1)
+        self.assertIn("first difference", self.lode("ctx", "explain", "demo", "play", "--file", edited))
+
+    def test_another_model_is_refused_by_name_of_the_field(self):
+        self.make()
+        other = os.path.join(SOURCE, "tests", "golden", "moe-nano")
+        refused = self.run_lode("generate", other, "--context", "play", "-p", "x", "-n", "1")
+        self.assert_bad(refused, "model")
+        numerics = self.run_lode("generate", "demo", "--activations", "f32", "--context", "play", "-p", "x", "-n", "1")
+        self.assert_bad(numerics, "numerics")
+
+    def test_wrong_names_are_sentences(self):
+        self.assert_bad(self.run_lode("ctx", "show", "nothing"), "no saved context")
+        self.assert_bad(self.run_lode("ctx", "pin", "nothing"), "no saved context")
+        self.assert_bad(self.run_lode("ctx", "fork", "nothing", "x"), "no saved context")
+        self.assert_bad(self.run_lode("ctx", "new", "demo", "../up", "-p", "x"), "'../up'")
+        self.assert_bad(self.run_lode("generate", "demo", "--context", "nothing", "-p", "x"), "no saved context")
+        self.assertIn("ctx new", self.lode("ctx", "ls"))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
