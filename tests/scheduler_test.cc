@@ -292,6 +292,37 @@ TEST(Tenants, AsManyTenantsAsGroupsOfFramesButOne) {
   EXPECT_EQ(Small().scheduler->AddTenant(nothing).error().code(), Code::kBadInput);
 }
 
+TEST(Tenants, WhoRunsGoesBeforeWhatOthersHaveKept) {
+  EngineOptions engine;
+  engine.rows_max = 64;
+  engine.sequences_max = 5;
+  engine.context_tokens = 1;  // with the above, five pages and five states
+  SchedulerOptions options;
+  options.tree.spare_tokens = 0;
+  Serving serving(SmallModel(), engine, options);
+  Scheduler& scheduler = *serving.scheduler;
+  TenantLimits large;
+  large.weight = 100.0;  // its share is nearly everything
+  const TenantId keeper = scheduler.AddTenant(large).value();
+  const RootId kept = scheduler.OpenRoot(keeper, "").value();
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(scheduler.Submit(Ask(kept, Text(i, 120))).ok());
+  }
+  while (serving.Step([](const Event&) {})) {
+  }
+  const uint64_t before = scheduler.tree().used_bytes(keeper);
+  EXPECT_LT(before, scheduler.tree().share_bytes(keeper));
+  EXPECT_TRUE(scheduler.Submit(Ask(scheduler.default_root(), Text(99, 100), 400)).ok());
+  int64_t tokens = 0;
+  while (serving.Step([&](const Event& event) {
+    EXPECT_NE(event.kind, Event::Kind::kFailed);
+    tokens += event.kind == Event::Kind::kToken;
+  })) {
+  }
+  EXPECT_EQ(tokens, 400);
+  EXPECT_LT(scheduler.tree().used_bytes(keeper), before);
+}
+
 // --- Order ---------------------------------------------------------------------------------------
 
 std::vector<RequestId> StartOrder(Serving* serving) {

@@ -457,9 +457,12 @@ std::vector<PageId> PrefixTree::LeasePages(LiveId id) {
 
 // --- Room ---
 
-Result<void> PrefixTree::MakeRoom(RootId root, int64_t pages, int64_t slots) {
+Result<void> PrefixTree::MakeRoom(RootId root, int64_t pages, int64_t slots, bool from_anybody) {
   TreeState& s = *state_;
-  const bool room = s.Room(s.roots[root].tenant, pages, slots, kAnyScore);
+  bool room = s.Room(s.roots[root].tenant, pages, slots, kAnyScore);
+  for (TenantId id = 0; from_anybody && !room && id < s.tenants.size(); ++id) {
+    room = s.Room(id, pages, slots, kAnyScore);  // as if it were the one to want it
+  }
   s.ForgetGhosts();
   if (room) return {};
   uint64_t pinned = 0;

@@ -368,7 +368,8 @@ class PrefixTree {
   // share, lowest value per byte first; nobody else falls below the share. Errors: kNoSpace, with
   // the bytes wanted and those that are leased or pinned; what was evicted on the way stays
   // evicted.
-  Result<void> MakeRoom(RootId root, int64_t pages, int64_t slots);
+  // With `from_anybody` the caches of others go below their share, too, before a request fails.
+  Result<void> MakeRoom(RootId root, int64_t pages, int64_t slots, bool from_anybody = false);
   uint64_t used_bytes(TenantId tenant) const;
   uint64_t share_bytes(TenantId tenant) const;
 

@@ -120,8 +120,9 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
     const auto reserved = engine_->Reserve(&*task->sequence, rows, trial);
     if (reserved.ok()) return true;
     const int64_t pages = std::max<int64_t>(0, engine_->PagesToReserve(*task->sequence, rows));
+    const int64_t slots = engine_->has_slots() ? 1 : 0;
     if (!engine_->TooLong(task->position() + rows) &&
-        tree_.MakeRoom(task->request.root, pages, engine_->has_slots() ? 1 : 0).ok() &&
+        tree_.MakeRoom(task->request.root, pages, slots).ok() &&
         engine_->Reserve(&*task->sequence, rows, trial).ok()) {
       return true;
     }
@@ -145,6 +146,10 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
         // Others are worth more. Who has only begun waits with what it has until one of them ends.
         task->rows = 0;
         if (task->progress() >= options_.progress_min) Preempt(task);
+      } else if (!engine_->TooLong(task->position() + rows) &&
+                 tree_.MakeRoom(task->request.root, pages, slots, true).ok() &&
+                 engine_->Reserve(&*task->sequence, rows).ok()) {
+        return true;  // who runs goes before what others have kept
       } else if (task->answer > 0) {
         Finish(task, StopReason::kContextFull, emit);
       } else {
@@ -239,7 +244,9 @@ const float* Scheduler::Commit(Task* task, int64_t rows, const float* logits, co
     engine_->Keep(&*task->sequence, 1);
     Moved(task, 1, emit);
     if (!Draw(task, logits + stand * vocabulary, emit)) break;
-    if (stand == drafts || task->tokens.back() != task->drafts[static_cast<size_t>(stand)]) break;
+    if (stand == drafts) break;
+    const bool same = task->tokens.back() == task->drafts[static_cast<size_t>(stand)];
+    if (!same && options_.fault != SchedulerFault::kTrustGuesses) break;
     ++stand;
   }
   drafted_ += drafts;
@@ -255,6 +262,10 @@ const float* Scheduler::Commit(Task* task, int64_t rows, const float* logits, co
 void Scheduler::Moved(Task* task, int64_t rows, const Emit& emit) {
   const int64_t position = task->position();
   const int64_t prompt = static_cast<int64_t>(task->tokens.size()) - task->answer;
+  if (task->frozen_late > 0 && task->frozen_late < position) {
+    tree_.AddSnapshot(task->live, std::exchange(task->frozen_late, 0), task->sequence->slot(),
+                      PointRole::kEnd, task->sequence->pages());
+  }
   if (position > prompt) {  // decoded tokens that have now run
     const int64_t from = std::max(prompt, position - rows);
     const int64_t known = tree_.tokens(task->live);
@@ -283,8 +294,13 @@ void Scheduler::Freeze(Task* task, PointRole role) {
   }
   if (!tree_.RoomForPoint(task->live, at, role)) return;
   engine_->Settle(&sequence);
+  if (options_.fault == SchedulerFault::kFreezeLate) {
+    task->frozen_late = at;
+    return;
+  }
   if (!engine_->TakeNextSlot(&sequence)) return;
-  tree_.AddSnapshot(task->live, at, sequence.slot(), role, sequence.pages());
+  const bool early = options_.fault == SchedulerFault::kTapTooEarly && at > 1;
+  tree_.AddSnapshot(task->live, early ? at - 1 : at, sequence.slot(), role, sequence.pages());
 }
 
 // Chooses the next token. False: the request has ended.
@@ -302,8 +318,15 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
   if (UsesHistory(request.sampling)) {
     inputs.history = {task->tokens, task->tokens.size() - static_cast<size_t>(task->answer)};
   }
+  const SamplingOptions* sampling = &request.sampling;
+  SamplingOptions faulty;
+  if (options_.fault == SchedulerFault::kSeedBySlot) {
+    faulty = request.sampling;
+    faulty.seed += task->sequence->slot();
+    sampling = &faulty;
+  }
   const auto sampled =
-      sampler_.Sample({logits, static_cast<size_t>(engine_->vocabulary())}, request.sampling,
+      sampler_.Sample({logits, static_cast<size_t>(engine_->vocabulary())}, *sampling,
                       static_cast<uint64_t>(task->tokens.size()), inputs);
   if (!sampled.ok()) {
     Fail(task, sampled.error(), emit);

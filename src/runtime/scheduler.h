@@ -85,6 +85,16 @@ struct TenantUse {
   double milliseconds = 0.0;  // of steps, for its rows, as predicted
 };
 
+// Mistakes that a test plants, as engine.h's Fault.
+enum class SchedulerFault : uint8_t {
+  kNone,
+  kSeedBySlot,     // the noise depends on where the state lies
+  kTapTooEarly,    // a state is bound to the offset one before its own
+  kFreezeLate,     // a state is frozen a step after its offset
+  kResumeTooDeep,  // a resumed sequence believes to be a page further
+  kTrustGuesses,   // guesses stand whatever was drawn
+};
+
 struct SchedulerOptions {
   TreeOptions tree;             // cost, recurrent and tap_grid are the scheduler's
   // Where states go that are evicted, and come from when a request wants them; null: nowhere. Must
@@ -117,6 +127,7 @@ struct SchedulerOptions {
   int64_t progress_min = 256;
   // Sees every row of logits that a token is drawn from (tests, digests).
   std::function<void(RequestId, int64_t position, std::span<const float>)> on_logits = nullptr;
+  SchedulerFault fault = SchedulerFault::kNone;  // tests only
 };
 
 class Scheduler {

@@ -350,7 +350,11 @@ void Scheduler::Start(Task* waiting, const Emit& emit) {
   match.restored_bytes = restored.bytes;
   match.restored_seconds = restored.seconds;
   promotions_.Leave(task->live);
-  task->sequence = engine_->NewSequence(tree_.owner(task->request.root), match.resume,
+  int64_t resume = match.resume;
+  if (options_.fault == SchedulerFault::kResumeTooDeep && resume > 0) {
+    resume = std::min(resume + kTokensPerPage, static_cast<int64_t>(task->tokens.size()) - 1);
+  }
+  task->sequence = engine_->NewSequence(tree_.owner(task->request.root), resume,
                                         std::move(admission.pages), match.slot);
   task->stay_from = match.resume;
   task->passed_over = 0;

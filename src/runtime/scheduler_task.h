@@ -21,6 +21,7 @@ struct Scheduler::Task {
   int64_t passed_over = 0;      // steps in a row that had no row for it
   int64_t stay_from = 0;        // where it was when it got its place
   int64_t stays = 0;            // how often it got one
+  int64_t frozen_late = 0;      // SchedulerFault::kFreezeLate
   int64_t first_row = 0;        // of the step at hand, in the batch
   int64_t step_begin = 0;       // where it was before
   std::vector<Token> drafts;    // guesses that the next step tries
