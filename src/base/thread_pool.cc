@@ -280,7 +280,7 @@ void ThreadPool::AwaitDone(uint32_t chunks) {
   owner_sleeps_.store(0);
 }
 
-void ThreadPool::Run(int64_t chunks, const std::function<void(int64_t, int)>& body) {
+void ThreadPool::Run(int64_t chunks, FunctionRef<void(int64_t, int)> body) {
   LODE_CHECK(!running_);
   LODE_CHECK(chunks < int64_t{0xFFFFFFFF});
   if (chunks <= 0) return;
@@ -306,12 +306,12 @@ void ThreadPool::Run(int64_t chunks, const std::function<void(int64_t, int)>& bo
 }
 
 void ThreadPool::ParallelFor(int64_t count, int64_t grain,
-                             const std::function<void(int64_t, int64_t, int)>& body) {
+                             FunctionRef<void(int64_t, int64_t, int)> body) {
   if (count <= 0) return;
   const int64_t pieces =
       std::max<int64_t>(1, std::min<int64_t>(int64_t{threads()} * kChunksPerThread,
                                              count / std::max<int64_t>(1, grain)));
-  const std::function<void(int64_t, int)> run = [&](int64_t piece, int thread) {
+  const auto run = [&](int64_t piece, int thread) {
     body(count * piece / pieces, count * (piece + 1) / pieces, thread);
   };
   Run(pieces, run);

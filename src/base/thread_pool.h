@@ -29,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/topology.h"
 
 namespace lode {
@@ -64,11 +65,11 @@ class ThreadPool {
 
   // Calls body(chunk, thread) for every chunk in [0, chunks), each once; returns when all are done.
   // `thread` is in [0, threads()) and picks a scratch buffer, nothing else.
-  void Run(int64_t chunks, const std::function<void(int64_t chunk, int thread)>& body);
+  void Run(int64_t chunks, FunctionRef<void(int64_t chunk, int thread)> body);
 
   // Splits [0, count) into ranges of at least `grain` items, about four a thread.
   void ParallelFor(int64_t count, int64_t grain,
-                   const std::function<void(int64_t begin, int64_t end, int thread)>& body);
+                   FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 
  private:
   // Threads [first, last), with the next chunk of their part to claim: generation in the upper
@@ -109,7 +110,7 @@ class ThreadPool {
   // never mixes two jobs. body_ and done_ are set before it.
   alignas(64) std::atomic<uint64_t> job_{0};
   std::atomic<uint32_t> generation_{0};  // what sleeping workers wait on; follows job_
-  std::atomic<const std::function<void(int64_t, int)>*> body_{nullptr};
+  std::atomic<const FunctionRef<void(int64_t, int)>*> body_{nullptr};
   std::atomic<bool> stop_{false};
   alignas(64) std::atomic<uint32_t> done_{0};  // chunks finished; what a sleeping owner waits on
   std::atomic<uint32_t> owner_sleeps_{0};

@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "base/stack_memory.h"
 #include "base/thread_pool.h"
 #include "kernels/weight.h"
 
@@ -30,6 +31,8 @@ class Context {
   // Inputs of products in the form that weights want; 64-byte aligned.
   std::byte* activations() { return reinterpret_cast<std::byte*>(activations_.get()); }
   int64_t activation_bytes() const { return activation_bytes_; }
+  // For lists that live no longer than a call; the owner's.
+  StackMemory& memory() { return memory_; }
   // 64-byte aligned, one for each thread of the pool.
   float* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].get(); }
   static uint64_t ScratchBytes(int threads, int64_t scratch_floats, int64_t activation_bytes = 0);
@@ -42,6 +45,7 @@ class Context {
   std::vector<std::unique_ptr<float, Free>> scratch_;
   std::unique_ptr<float, Free> activations_;
   int64_t activation_bytes_;
+  StackMemory memory_;
 };
 
 // --- Matrix products ----------------------------------------------------------------------------

@@ -188,7 +188,8 @@ void ObservedMatMul(InputObserver* observer, kernels::Context& context,
 }  // namespace
 
 void BlockRun::MatMul(std::span<const kernels::MatMulJob> jobs, bool exact) {
-  std::vector<kernels::MatMulJob> all(jobs.begin(), jobs.end());
+  const StackMemory::Scope scope(&kernels.memory());
+  std::pmr::vector<kernels::MatMulJob> all(jobs.begin(), jobs.end(), &kernels.memory());
   for (kernels::MatMulJob& job : all) {
     job.precision = exact ? kernels::Precision::kF32 : PrecisionOf(numerics, *job.weight);
   }

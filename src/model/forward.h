@@ -106,6 +106,7 @@ class Runner {
   Workspace& workspace() { return workspace_; }
   int64_t rows_max() const { return workspace_.rows_max; }
   kernels::Context& kernels() { return context_; }
+  StackMemory& memory() { return context_.memory(); }
 
  private:
   BlockRun RunOf(int64_t rows, std::span<const SequenceView> sequences);

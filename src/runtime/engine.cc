@@ -239,9 +239,11 @@ Result<void> Engine::CheckTokens(std::span<const int32_t> tokens) const {
 }
 
 Result<void> Engine::Step(std::span<const StepItem> items, float* logits) {
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> logit_rows;
-  std::vector<model::SequenceView> views;
+  StackMemory* memory = &runner_.memory();
+  const StackMemory::Scope scope(memory);
+  std::pmr::vector<int32_t> tokens(memory);
+  std::pmr::vector<int32_t> logit_rows(memory);
+  std::pmr::vector<model::SequenceView> views(memory);
   size_t pages = 0;
   for (const StepItem& item : items) {
     LODE_CHECK(item.sequence->engine_ == this);
@@ -371,9 +373,11 @@ Result<void> Engine::Draft(std::span<const DraftItem> items, float* logits) {
   }
   pointers_.clear();
   pointers_.reserve(pages);
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> logit_rows;
-  std::vector<model::SequenceView> views;
+  StackMemory* memory = &runner_.memory();
+  const StackMemory::Scope scope(memory);
+  std::pmr::vector<int32_t> tokens(memory);
+  std::pmr::vector<int32_t> logit_rows(memory);
+  std::pmr::vector<model::SequenceView> views(memory);
   float* const hidden = runner_.workspace().hidden;
   for (const DraftItem& item : items) {
     const auto begin = static_cast<int64_t>(tokens.size());

@@ -70,6 +70,7 @@ int64_t FirstOf(int64_t tenant, std::span<const RowWish> wishes, std::span<const
 std::vector<int64_t> ShareRows(const FairQueue& queue, std::span<const RowWish> wishes,
                                const RowShareOptions& options) {
   std::vector<int64_t> granted(wishes.size());
+  if (wishes.empty()) return granted;
   FairQueue accounts = queue;  // charged here with what is granted; the real ones when it has run
   int64_t room = options.rows;
   const auto grant = [&](size_t i, int64_t most) {

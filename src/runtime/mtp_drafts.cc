@@ -34,8 +34,9 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
     const Item* item;
     int64_t last_row;  // in hidden()
   };
-  std::vector<DraftItem> rows;
-  std::vector<Chain> chains;
+  const StackMemory::Scope scope(&memory_);
+  std::pmr::vector<DraftItem> rows(&memory_);
+  std::pmr::vector<Chain> chains(&memory_);
   int64_t row = 0;
   for (const Item& item : items) {
     item.drafts->clear();
@@ -51,7 +52,7 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
     const double end = milliseconds();
     if (!chains.empty()) cost_.Observe(row, end - start);
     start = end;
-    std::vector<Chain> going;
+    std::pmr::vector<Chain> going(&memory_);
     rows.clear();
     for (size_t i = 0; i < chains.size(); ++i) {
       const Item& item = *chains[i].item;

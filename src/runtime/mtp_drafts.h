@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/stack_memory.h"
 #include "runtime/draft_length.h"
 #include "runtime/engine.h"
 #include "runtime/sampler.h"
@@ -50,6 +51,7 @@ class MtpDrafts {
   Engine& engine_;
   Sampler& sampler_;
   std::vector<float> logits_;  // [sequences_max, V]
+  StackMemory memory_;
   StepCost cost_;              // of a pass by its rows
 };
 

@@ -90,7 +90,7 @@ void Scheduler::Guess(Task* task) {
 // The model's own head guesses: it sees every row that the step has made a sequence's own, and the
 // token that follows.
 void Scheduler::GuessAhead(std::span<Task* const> tasks) {
-  std::vector<MtpDrafts::Item> items;
+  std::pmr::vector<MtpDrafts::Item> items(&memory_);
   const int64_t width = engine_->model().spec.width;
   for (Task* task : tasks) {
     task->drafts.clear();
@@ -175,16 +175,16 @@ void Scheduler::Preempt(Task* task) {
 }
 
 void Scheduler::Run(const Emit& emit) {
-  std::vector<Task*> order;  // the eldest first; whoever is preempted leaves running_
+  std::pmr::vector<Task*> order(&memory_);  // the eldest first; whoever is preempted leaves running_
   for (auto& task : running_) order.push_back(task.get());
   std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) { return a->id < b->id; });
   for (Task* task : order) {
     if (task->rows > 0 && !task->done) ReserveFor(task, task->rows, emit);
   }
-  std::vector<StepItem> items;
+  std::pmr::vector<StepItem> items(&memory_);
   Tasks::size_type logit_rows = 0;
   int64_t rows = 0;
-  std::vector<Task*> tasks;
+  std::pmr::vector<Task*> tasks(&memory_);
   for (auto& task : running_) {
     if (task->done || task->rows == 0) continue;
     const int64_t drafts = std::ssize(task->drafts);
@@ -389,6 +389,7 @@ void Scheduler::Sweep() {
 }
 
 bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
+  const StackMemory::Scope scope(&memory_);
   for (auto& task : running_) {
     if (task->cancelled && !task->done) Finish(task.get(), StopReason::kCancelled, on_event);
   }

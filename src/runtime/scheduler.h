@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/stack_memory.h"
 #include "runtime/draft.h"
 #include "runtime/draft_length.h"
 #include "runtime/engine.h"
@@ -222,6 +223,7 @@ class Scheduler {
   Promotions promotions_;
   RootId default_root_ = 0;
   Sampler sampler_;
+  StackMemory memory_;  // for the lists of a step
   std::unique_ptr<MtpDrafts> mtp_;  // where the model's own head guesses
   StepCost cost_;
   std::vector<float> logits_;  // [running_max (1 + drafts_max), V]

@@ -282,6 +282,7 @@ std::vector<double> Scheduler::PromisedTime() const {
 void Scheduler::AdmitWaiting(const Emit& emit) {
   DropCancelled(emit);
   denied_.assign(tenants_.size(), 0);
+  if (queue_.empty()) return;
   std::vector<Task*> first(tenants_.size());
   std::vector<uint8_t> wants(tenants_.size());
   // Who is parked, or has all the places that its tenant may have, holds no turn.

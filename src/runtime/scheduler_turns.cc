@@ -32,7 +32,7 @@ int64_t Scheduler::PromptRows(int64_t answers) const {
 
 // Rows of answers, of as many as there is room for; who had none for longest comes first.
 int64_t Scheduler::BuildAnswers() {
-  std::vector<Task*> order;
+  std::pmr::vector<Task*> order(&memory_);
   bool prompts = false, aged = false;
   for (auto& task : running_) {
     task->rows = 0;
@@ -43,8 +43,9 @@ int64_t Scheduler::BuildAnswers() {
       aged |= task->passed_over >= options_.aged_steps;
     }
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [](const Task* a, const Task* b) { return a->passed_over > b->passed_over; });
+  std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) {
+    return a->passed_over != b->passed_over ? a->passed_over > b->passed_over : a->id < b->id;
+  });
   // Where answers could fill all of a step, prompts have a part of it.
   int64_t most = engine_->rows_max();
   if (prompts) most -= std::max<int64_t>(std::min(kRowsMin, most / 4), aged ? 1 : 0);
@@ -63,8 +64,8 @@ int64_t Scheduler::BuildAnswers() {
 // is.
 void Scheduler::Build() {
   const int64_t room = PromptRows(BuildAnswers());
-  std::vector<RowWish> wishes;
-  std::vector<Task*> prompts;
+  std::pmr::vector<RowWish> wishes(&memory_);
+  std::pmr::vector<Task*> prompts(&memory_);
   for (auto& task : running_) {
     if (task->answering()) continue;
     RowWish wish{task->tenant, task->request.priority, task->id, task->left(), task->passed_over};

@@ -5,6 +5,7 @@
 // order always, so the cut shows in no bit. Neither does it show that sequences which begin with the
 // same pages walk these together: a lane sees the same spans in the same order.
 #include <algorithm>
+#include <deque>
 #include <vector>
 
 #include "base/check.h"
@@ -42,10 +43,12 @@ struct Piece {
 
 // Pieces that one thread does in order: a group and those that go on from it, or one alone.
 struct Work {
-  std::vector<Piece> pieces;
-  std::vector<size_t> begins;  // of such runs
-  std::vector<std::vector<AttentionRow>> rows;  // of groups
+  std::pmr::vector<Piece> pieces;
+  std::pmr::vector<size_t> begins;  // of such runs
+  // Of groups; each list stays where it is while others come.
+  std::pmr::deque<std::pmr::vector<AttentionRow>> rows;
 
+  explicit Work(StackMemory* memory) : pieces(memory), begins(memory), rows(memory) {}
   int64_t runs() const { return static_cast<int64_t>(begins.size()); }
   std::span<const Piece> Run(int64_t i) const {
     const auto at = static_cast<size_t>(i);
@@ -85,7 +88,7 @@ struct Call {
 
 // Sequences that begin with the same pages, as many spans of them.
 struct Group {
-  std::vector<const AttentionSequence*> members;
+  std::pmr::vector<const AttentionSequence*> members;
   int64_t spans = 0;  // 0: one sequence alone
 };
 
@@ -102,13 +105,15 @@ int64_t SpansInCommon(const AttentionSequence& a, const AttentionSequence& b) {
 }
 
 // Each first one that is left takes those with it that save the most reading.
-std::vector<Group> GroupsOf(std::span<const AttentionSequence> sequences) {
-  std::vector<Group> groups;
-  std::vector<bool> taken(sequences.size(), false);
-  std::vector<std::pair<int64_t, size_t>> others;  // spans in common
+std::pmr::vector<Group> GroupsOf(std::span<const AttentionSequence> sequences,
+                                 StackMemory* memory) {
+  std::pmr::vector<Group> groups(memory);
+  std::pmr::vector<bool> taken(sequences.size(), false, memory);
+  std::pmr::vector<std::pair<int64_t, size_t>> others(memory);  // spans in common
   for (size_t i = 0; i < sequences.size(); ++i) {
     if (taken[i] || sequences[i].rows.count == 0) continue;
-    Group& group = groups.emplace_back();
+    groups.push_back({std::pmr::vector<const AttentionSequence*>(memory)});
+    Group& group = groups.back();
     group.members.push_back(&sequences[i]);
     if (sequences[i].rows.count > kGroupRows) continue;
     others.clear();
@@ -117,8 +122,9 @@ std::vector<Group> GroupsOf(std::span<const AttentionSequence> sequences) {
       const int64_t spans = SpansInCommon(sequences[i], sequences[j]);
       if (spans > 0) others.push_back({spans, j});
     }
-    std::stable_sort(others.begin(), others.end(),
-                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::sort(others.begin(), others.end(), [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first > b.first : a.second < b.second;
+    });
     int64_t best = 0;
     for (int64_t n = 1; n <= std::ssize(others); ++n) {
       const int64_t saved = n * others[static_cast<size_t>(n - 1)].first;
@@ -141,8 +147,8 @@ void CutGroup(const Group& group, AttentionLanes lanes, int64_t rows_max, Work* 
   size_t member = 0;
   int64_t row = 0;
   while (member < group.members.size()) {
-    std::vector<AttentionRow>& rows = work->rows.emplace_back();
-    std::vector<Piece> alone;
+    std::pmr::vector<AttentionRow>& rows = work->rows.emplace_back();
+    std::pmr::vector<Piece> alone(work->pieces.get_allocator());
     while (member < group.members.size() && std::ssize(rows) < rows_max) {
       const AttentionSequence* s = group.members[member];
       const int64_t take = std::min(s->rows.count - row, rows_max - std::ssize(rows));
@@ -170,11 +176,12 @@ void CutGroup(const Group& group, AttentionLanes lanes, int64_t rows_max, Work* 
 }
 
 // Cuts all rows and heads, at most `heads` heads of a group together.
-Work Cut(const AttentionShape& shape, std::span<const Group> groups, int64_t heads) {
+Work Cut(const AttentionShape& shape, std::span<const Group> groups, int64_t heads,
+         StackMemory* memory) {
   const int64_t per_kv_head = shape.heads / shape.kv_heads;
   const int64_t head_pieces = (per_kv_head + heads - 1) / heads;
   const int64_t rows_max = std::max<int64_t>(1, kLanesMax / heads);
-  Work work;
+  Work work(memory);
   for (const Group& group : groups) {
     const AttentionSequence& s = *group.members[0];
     const int64_t row_pieces = group.spans > 0 ? 1 : (s.rows.count + rows_max - 1) / rows_max;
@@ -247,10 +254,10 @@ void AttendSpans(const Call& call, const Work& work) {
     int64_t span;
     float* state;
   };
-  const std::vector<Piece>& pieces = work.pieces;
+  const std::pmr::vector<Piece>& pieces = work.pieces;
   const int64_t room = SoftmaxState::Floats(call.shape, kPartialLanes);
   SoftmaxState group(nullptr, 0);
-  std::vector<Item> wave;
+  std::pmr::vector<Item> wave(&call.context.memory());
   size_t at = 0;
   int64_t span = pieces[0].span;
   while (at < pieces.size()) {
@@ -349,13 +356,15 @@ void Attention(Context& context, const AttentionShape& shape,
   const Call call = {context, shape, kernels, q, q_stride, out, out_stride};
   const int64_t threads = context.pool().threads();
   int64_t heads = std::min(kLanesMax, shape.heads / shape.kv_heads);
-  const std::vector<Group> groups = GroupsOf(sequences);
-  Work work = Cut(shape, groups, heads);
+  StackMemory* memory = &context.memory();
+  const StackMemory::Scope scope(memory);
+  const std::pmr::vector<Group> groups = GroupsOf(sequences, memory);
+  Work work = Cut(shape, groups, heads, memory);
   // Fewer pieces than threads: heads are dealt out, too, although each piece then reads the keys.
   constexpr int64_t kHeadsMin = 4;
   while (work.spans() < threads && heads > kHeadsMin) {
     heads = std::max(kHeadsMin, heads / 2);
-    work = Cut(shape, groups, heads);
+    work = Cut(shape, groups, heads, memory);
   }
   if (threads == 1 || work.runs() >= 4 * threads || work.spans() == work.runs()) {
     AttendWhole(call, work);

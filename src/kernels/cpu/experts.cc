@@ -62,7 +62,11 @@ class ExpertRun {
         down_format_(CommonFormat(job.down)),
         width_(job.up.front().rows),
         input_bytes_(TokenBytes(up_format_, job.up.front().cols)),
-        mid_bytes_(TokenBytes(down_format_, width_)) {}
+        mid_bytes_(TokenBytes(down_format_, width_)),
+        used_(&context->memory()),
+        begin_(&context->memory()),
+        token_(&context->memory()),
+        weight_(&context->memory()) {}
 
   void Run() {
     Group();
@@ -107,10 +111,10 @@ class ExpertRun {
   const PanelKernels& kernels_;
   PanelFormat up_format_, down_format_;
   int64_t width_, input_bytes_, mid_bytes_;
-  std::vector<int64_t> used_;   // experts with tokens, ascending
-  std::vector<int64_t> begin_;  // slots of an expert, by expert
-  std::vector<int32_t> token_;  // of a slot, ascending inside an expert
-  std::vector<float> weight_;   // of a slot
+  std::pmr::vector<int64_t> used_;   // experts with tokens, ascending
+  std::pmr::vector<int64_t> begin_;  // slots of an expert, by expert
+  std::pmr::vector<int32_t> token_;  // of a slot, ascending inside an expert
+  std::pmr::vector<float> weight_;   // of a slot
 };
 
 void ExpertRun::Group() {
@@ -124,7 +128,7 @@ void ExpertRun::Group() {
   }
   token_.resize(Index(slots));
   weight_.resize(Index(slots));
-  std::vector<int64_t> next(begin_.begin(), begin_.end() - 1);
+  std::pmr::vector<int64_t> next(begin_.begin(), begin_.end() - 1, &context_.memory());
   for (int64_t i = 0; i < slots; ++i) {
     const auto at = Index(next[Index(job_.expert_ids[i])]++);
     token_[at] = static_cast<int32_t>(i / job_.top_k);
@@ -269,6 +273,7 @@ bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down) {
 
 void RoutedExperts(Context& context, const ExpertsJob& job) {
   LODE_CHECK(CanRunExperts(job.up, job.down));
+  const StackMemory::Scope scope(&context.memory());
   ExpertRun(&context, job).Run();
 }
 

@@ -75,7 +75,7 @@ void Prepare(const Prepared& p, int64_t begin, int64_t end) {
 
 // Fills `prepared` and quantizes what is new in it.
 void PrepareAll(Context& context, std::span<const MatMulJob> jobs,
-                std::vector<Prepared>* prepared) {
+                std::pmr::vector<Prepared>* prepared) {
   std::byte* at = context.activations();
   int64_t tokens = 0;
   int64_t values = 0;
@@ -130,7 +130,8 @@ int64_t MatMulActivationBytes(int64_t rows, int64_t cols, Precision precision) {
 }
 
 void MatMul(Context& context, std::span<const MatMulJob> jobs) {
-  std::vector<Prepared> prepared;
+  const StackMemory::Scope scope(&context.memory());
+  std::pmr::vector<Prepared> prepared(&context.memory());
   prepared.reserve(jobs.size());
   PrepareAll(context, jobs, &prepared);
   int64_t panels = 0;

@@ -1,6 +1,7 @@
 // Norms, convolution, softplus, routing: everything that is one pass over rows.
 #include <algorithm>
 #include <cmath>
+#include <memory_resource>
 #include <vector>
 
 #include "kernels/cpu/targets.h"
@@ -171,6 +172,8 @@ int64_t RowGrain(int64_t width) {
   return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
 }
 
+constexpr size_t kRouterRoom = 8192;  // on the stack: 512 experts and what is chosen of them
+
 // An expert and what it is chosen by.
 struct Ranked {
   float key;
@@ -179,17 +182,17 @@ struct Ranked {
 
 // The experts of the largest score + bias, best first; of equals the lower id first. Most experts
 // cost one comparison: with the worst that is kept.
-void SelectBest(const std::vector<float>& scores, const float* bias, std::vector<Ranked>* best) {
-  const auto top_k = static_cast<int64_t>(best->size());
+void SelectBest(std::span<const float> scores, const float* bias, std::span<Ranked> best) {
+  const auto top_k = static_cast<int64_t>(best.size());
   int64_t kept = 0;
   for (size_t e = 0; e < scores.size(); ++e) {
     const float key = scores[e] + (bias != nullptr ? bias[e] : 0.0f);
-    if (kept == top_k && !(key > (*best)[static_cast<size_t>(kept - 1)].key)) continue;
+    if (kept == top_k && !(key > best[static_cast<size_t>(kept - 1)].key)) continue;
     int64_t at = kept < top_k ? kept++ : kept - 1;
-    for (; at > 0 && key > (*best)[static_cast<size_t>(at - 1)].key; --at) {
-      (*best)[static_cast<size_t>(at)] = (*best)[static_cast<size_t>(at - 1)];
+    for (; at > 0 && key > best[static_cast<size_t>(at - 1)].key; --at) {
+      best[static_cast<size_t>(at)] = best[static_cast<size_t>(at - 1)];
     }
-    (*best)[static_cast<size_t>(at)] = {key, static_cast<int32_t>(e)};
+    best[static_cast<size_t>(at)] = {key, static_cast<int32_t>(e)};
   }
 }
 
@@ -255,11 +258,13 @@ void RouteTopK(Context& context, const float* logits, const float* bias, int64_t
                float* weights) {
   const auto sigmoid = HWY_DYNAMIC_DISPATCH(SigmoidRow);
   context.pool().ParallelFor(rows, RowGrain(experts * 4), [&](int64_t begin, int64_t end, int) {
-    std::vector<float> scores(static_cast<size_t>(experts));
-    std::vector<Ranked> best(static_cast<size_t>(top_k));
+    alignas(std::max_align_t) std::byte room[kRouterRoom];
+    std::pmr::monotonic_buffer_resource memory(room, sizeof(room));
+    std::pmr::vector<float> scores(static_cast<size_t>(experts), &memory);
+    std::pmr::vector<Ranked> best(static_cast<size_t>(top_k), &memory);
     for (int64_t t = begin; t < end; ++t) {
       sigmoid(logits + t * experts, experts, scores.data());
-      SelectBest(scores, bias, &best);
+      SelectBest(scores, bias, best);
       float sum = 0.0f;
       for (const Ranked& r : best) sum += scores[static_cast<size_t>(r.expert)];
       std::sort(best.begin(), best.end(),

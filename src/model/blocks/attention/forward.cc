@@ -20,7 +20,8 @@ void AttentionForward(BlockRun& run, const AttentionSpec& spec, const AttentionW
                                         {&weights.value, w.u, width, v, stride, run.rows}};
   run.MatMul(project);
 
-  std::vector<kernels::AttentionSequence> sequences;
+  const StackMemory::Scope scope(&run.kernels.memory());
+  std::pmr::vector<kernels::AttentionSequence> sequences(&run.kernels.memory());
   for (const SequenceView& s : run.sequences) {
     sequences.push_back({s.rows, s.position, mtp ? s.mtp_pages : s.pages, page_offset});
   }

@@ -31,8 +31,10 @@ void Mamba2Recurrence(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights
   const int64_t conv_dim = spec.conv_dim();
   const int64_t stride = spec.projection();
   const float* raw = w.wide + inner;
-  std::vector<kernels::ConvSequence> conv;
-  std::vector<kernels::ScanSequence> scan;
+  StackMemory* memory = &run.kernels.memory();
+  const StackMemory::Scope scope(memory);
+  std::pmr::vector<kernels::ConvSequence> conv(memory);
+  std::pmr::vector<kernels::ScanSequence> scan(memory);
   for (const SequenceView& s : run.sequences) {
     kernels::ConvSequence c = {s.rows,
                                reinterpret_cast<const float*>(s.slot_source + place.conv),

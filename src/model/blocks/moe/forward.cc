@@ -12,13 +12,14 @@ namespace lode::model {
 namespace {
 
 // Rows sorted by expert: rows of expert e are [begin[e], begin[e + 1]) of `gathered`.
-std::vector<int64_t> GroupByExpert(const MoeSpec& spec, int64_t rows, const int32_t* expert_ids,
-                                   int32_t* slot_rows) {
-  std::vector<int64_t> begin(static_cast<size_t>(spec.experts) + 1, 0);
+std::pmr::vector<int64_t> GroupByExpert(const MoeSpec& spec, int64_t rows,
+                                        const int32_t* expert_ids, int32_t* slot_rows,
+                                        StackMemory* memory) {
+  std::pmr::vector<int64_t> begin(static_cast<size_t>(spec.experts) + 1, 0, memory);
   const int64_t slots = rows * spec.top_k;
   for (int64_t i = 0; i < slots; ++i) ++begin[static_cast<size_t>(expert_ids[i]) + 1];
   for (size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
-  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+  std::pmr::vector<int64_t> next(begin.begin(), begin.end() - 1, memory);
   for (int64_t i = 0; i < slots; ++i) {
     slot_rows[i] = static_cast<int32_t>(next[static_cast<size_t>(expert_ids[i])]++);
   }
@@ -56,7 +57,9 @@ void LatentUp(BlockRun& run, const MoeWeights& weights, float* sum, int64_t inpu
 void ExpertsByProducts(BlockRun& run, const MoeSpec& spec, const MoeWeights& weights,
                        const float* source, int64_t input) {
   Workspace& w = run.work;
-  const std::vector<int64_t> begin = GroupByExpert(spec, run.rows, w.expert_ids, w.slot_rows);
+  StackMemory* memory = &run.kernels.memory();
+  const StackMemory::Scope scope(memory);
+  const auto begin = GroupByExpert(spec, run.rows, w.expert_ids, w.slot_rows, memory);
   const int64_t slots = run.rows * spec.top_k;
   run.kernels.pool().ParallelFor(slots, 16, [&](int64_t from, int64_t to, int) {
     for (int64_t i = from; i < to; ++i) {
@@ -64,7 +67,7 @@ void ExpertsByProducts(BlockRun& run, const MoeSpec& spec, const MoeWeights& wei
                   static_cast<size_t>(input) * sizeof(float));
     }
   });
-  std::vector<kernels::MatMulJob> jobs;
+  std::pmr::vector<kernels::MatMulJob> jobs(memory);
   for (int64_t e = 0; e < spec.experts; ++e) {
     const auto at = static_cast<size_t>(e);
     const int64_t count = begin[at + 1] - begin[at];
