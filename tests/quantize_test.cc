@@ -94,6 +94,19 @@ quant::Imatrix SomeImportance(const tensor::TensorSource& source) {
   return imatrix;
 }
 
+TEST(Policy, StarsStandForAnythingAndCostNoMoreThanTheirPlaces) {
+  EXPECT_TRUE(quant::MatchesPattern("blk.*.ffn_up.weight", "blk.12.ffn_up.weight"));
+  EXPECT_TRUE(quant::MatchesPattern("*", ""));
+  EXPECT_TRUE(quant::MatchesPattern("a*b*c", "abbbcc"));
+  EXPECT_TRUE(quant::MatchesPattern("output.weight**", "output.weight"));
+  EXPECT_FALSE(quant::MatchesPattern("a*b*c", "abbb"));
+  EXPECT_FALSE(quant::MatchesPattern("blk.3.*", "blk.31.attn_q.weight"));
+  EXPECT_FALSE(quant::MatchesPattern("", "a"));
+  std::string stars;  // tried one star inside the other, this would not end
+  for (int i = 0; i < 40; ++i) stars += "*a";
+  EXPECT_FALSE(quant::MatchesPattern(stars + "b", std::string(300, 'a')));
+}
+
 TEST_F(Quantize, EveryTypeMakesAFileThatBindsAndLosesWhatItsBitsSay) {
   // Relative errors of the whole demo model's matrices, measured and rounded up.
   const std::pair<const char*, double> bounds[] = {

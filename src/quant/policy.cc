@@ -88,20 +88,6 @@ Result<DType> TypeOfMatrix(std::string_view name) {
   return Error(Code::kUnsupported, std::string("a matrix of a GGUF cannot be ") + info.name);
 }
 
-bool Matches(std::string_view pattern, std::string_view name) {
-  const size_t star = pattern.find('*');
-  if (star == std::string_view::npos) return pattern == name;
-  if (name.substr(0, star) != pattern.substr(0, star)) return false;
-  const std::string_view rest = pattern.substr(star + 1);
-  for (size_t at = star; at <= name.size(); ++at) {
-    if (Matches(rest, name.substr(at))) return true;
-    if (rest.find('*') == std::string_view::npos) {  // only its end can match
-      return name.size() >= star + rest.size() && name.substr(name.size() - rest.size()) == rest;
-    }
-  }
-  return false;
-}
-
 // llama.cpp's mixes. What they count: attention layers by their value projections; for down
 // projections the layer's place among all, or in a dense model the place among down projections.
 class Mixer {
@@ -311,6 +297,26 @@ std::vector<std::pair<std::string, std::string>> TypeChoices() {
   return out;
 }
 
+bool MatchesPattern(std::string_view pattern, std::string_view name) {
+  // What comes after a star is looked for at its first place; if the rest then fails, one further on.
+  size_t p = 0, n = 0, star = std::string_view::npos, tried = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      tried = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++tried;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
 Result<void> ReadPolicy(std::string_view json, TypePolicy* policy) {
   LODE_ASSIGN(const Json document, ParseJson(json, {.refuse_duplicates = true}));
   if (!document.is_object()) return Error(Code::kBadInput, "a policy is a JSON object");
@@ -367,7 +373,7 @@ Result<Choices> ChooseTypes(const Matrices& matrices, const TypePolicy& policy, 
     const auto own = policy.groups.find(group);
     if (own != policy.groups.end()) wanted = own->second;
     for (size_t i = 0; i < policy.tensors.size(); ++i) {
-      if (!Matches(policy.tensors[i].first, matrix.slot.gguf)) continue;
+      if (!MatchesPattern(policy.tensors[i].first, matrix.slot.gguf)) continue;
       wanted = policy.tensors[i].second;
       matched[i] = true;
     }

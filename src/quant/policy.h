@@ -36,6 +36,10 @@ struct TypePolicy {
 // "q8_0"}} Errors: kBadInput for what it does not know, with what there is.
 Result<void> ReadPolicy(std::string_view json, TypePolicy* policy);
 
+// Whether a name is what a pattern says, '*' standing for anything. Steps: at most the product of
+// their lengths, however many stars there are.
+bool MatchesPattern(std::string_view pattern, std::string_view name);
+
 // What TYPE may be, with a few words each.
 std::vector<std::pair<std::string, std::string>> TypeChoices();
 
