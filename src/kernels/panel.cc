@@ -191,8 +191,29 @@ void StoreScales(ScaleKind kind, const RowBlock* rows, uint8_t* header, uint8_t*
   }
 }
 
+// [columns][32 rows]
+void PackFloats(const Weight& w, PanelFormat format, int64_t panel, int64_t first, int64_t count,
+                uint8_t* out) {
+  const int64_t each = format == PanelFormat::kF16 ? 2 : 4;
+  const int64_t begin = first * kRecordCols;
+  const int64_t rows = std::min(kPanelRows, w.rows - panel * kPanelRows);
+  const int64_t real = std::min(count * kRecordCols, w.cols - begin);
+  std::memset(out, 0, static_cast<size_t>(count * kRecordCols * kPanelRows * each));
+  for (int64_t k = 0; k < real; k += 16) {  // a cache line of rows at a time
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto* row = reinterpret_cast<const uint8_t*>(w.data) +
+                        (panel * kPanelRows + r) * w.row_bytes + (begin + k) * each;
+      for (int64_t i = 0; i < std::min<int64_t>(16, real - k); ++i) {
+        std::memcpy(out + ((k + i) * kPanelRows + r) * each, row + i * each,
+                    static_cast<size_t>(each));
+      }
+    }
+  }
+}
+
 void PackPlain(const Weight& w, PanelFormat format, int64_t panel, int64_t first, int64_t count,
                uint8_t* out) {
+  if (TakesFloats(format)) return PackFloats(w, format, panel, first, count, out);
   const int64_t each = format == PanelFormat::kBF16 ? 2 : 1;
   const int64_t begin = first * kRecordCols;
   const int64_t cols = count * kRecordCols;
@@ -300,6 +321,14 @@ void UnpackColumns(const Weight& weight, int64_t row, int64_t begin, int64_t cou
       const int64_t header = HeaderBytes(TraitsOf(format).scales);
       UnpackRecord(format, group + header + b % kSuperRecords * RecordBytes(format), group, r,
                    values);
+    } else if (TakesFloats(format)) {
+      const uint8_t* record = panel + RecordsBytes(format, b);
+      for (int64_t i = 0; i < kRecordCols; ++i) {
+        const int64_t at = i * kPanelRows + r;
+        values[i] = format == PanelFormat::kF16
+                        ? tensor::F16ToFloat(Half(record + 2 * at))
+                        : tensor::LoadUnaligned<float>(record + 4 * at);
+      }
     } else {
       const uint8_t* record = panel + RecordsBytes(format, b);
       for (int64_t i = 0; i < kRecordCols; ++i) {
@@ -319,6 +348,10 @@ PanelFormat PanelFormatOf(const Weight& weight) {
       return PanelFormat::kBF16;
     case DType::kF8E4M3:
       return PanelFormat::kF8;
+    case DType::kF16:
+      return PanelFormat::kF16;
+    case DType::kF32:
+      return PanelFormat::kF32;
     case DType::kQ8_0:
       return PanelFormat::kQ8_0;
     case DType::kQ4_0:

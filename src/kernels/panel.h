@@ -8,6 +8,7 @@
 //   scales  by type, [32 rows] each; those that a file keeps once for 256 columns stand in a header
 //           in front of every eighth record
 //   bf16    [pairs of columns][32 rows][2]; fp8 the same in bytes
+//   f16, f32  [columns][32 rows]: multiplied in f32, in the order of Precision::kF32
 //
 // Codes are unsigned, with an offset that is a power of two (or none): integer dot products want
 // one unsigned operand, and the offset leaves exactly (ops.h). Rows are padded to 32 with zero
@@ -30,6 +31,8 @@ enum class PanelFormat : uint8_t {
   kNone,  // stays as it lies; the plain decoding kernel
   kBF16,
   kF8,
+  kF16,
+  kF32,
   kQ8_0,
   kQ4_0,
   kQ4_1,
@@ -43,7 +46,8 @@ enum class PanelFormat : uint8_t {
   kQ6K,
   kIQ4XS,
 };
-constexpr int kPanelFormats = 15;  // kNone among them
+constexpr int kPanelFormats = 17;   // kNone among them
+constexpr int kIntegerFormats = 12;  // from kQ8_0 on
 
 enum class CodeBits : uint8_t { k4, k5, k6, k8 };
 enum class ScaleKind : uint8_t {
@@ -98,6 +102,10 @@ constexpr PanelTraits TraitsOf(PanelFormat format) {
 }
 
 constexpr bool IsInteger(PanelFormat format) { return format >= PanelFormat::kQ8_0; }
+// Inputs as they are, and the bits of the plain decoding kernel.
+constexpr bool TakesFloats(PanelFormat format) {
+  return format == PanelFormat::kF16 || format == PanelFormat::kF32;
+}
 
 constexpr int64_t CodeBytes(CodeBits bits) {
   return bits == CodeBits::k8   ? 1024
@@ -117,7 +125,10 @@ constexpr int64_t HeaderBytes(ScaleKind kind) {
                                                                       : 0;
 }
 constexpr int64_t RecordBytes(PanelFormat format) {
-  if (format == PanelFormat::kBF16) return kPanelRows * kRecordCols * 2;
+  if (format == PanelFormat::kF32) return kPanelRows * kRecordCols * 4;
+  if (format == PanelFormat::kBF16 || format == PanelFormat::kF16) {
+    return kPanelRows * kRecordCols * 2;
+  }
   if (format == PanelFormat::kF8) return kPanelRows * kRecordCols;
   const PanelTraits traits = TraitsOf(format);
   return CodeBytes(traits.bits) + ScaleBytes(traits.scales);

@@ -77,6 +77,9 @@ std::vector<std::vector<Weight*>> MatricesToPack(Model* model) {
                       &layer.moe.shared_up, &layer.moe.shared_down}) {
       add({w});
     }
+    // Its inputs are never rounded, so other forms are of no use to it.
+    Weight& router = layer.moe.router;
+    if (!router.empty() && kernels::TakesFloats(kernels::PanelFormatOf(router))) add({&router});
   };
   const auto experts = [&](Layer& layer) {
     for (std::vector<Weight>* stack : {&layer.moe.up, &layer.moe.down}) {

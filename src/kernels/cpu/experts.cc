@@ -264,6 +264,7 @@ bool CanRunExperts(std::span<const Weight> up, std::span<const Weight> down) {
   if (up.empty()) return false;
   const PanelFormat first = CommonFormat(up), second = CommonFormat(down);
   if (first == PanelFormat::kNone || second == PanelFormat::kNone) return false;
+  if (TakesFloats(first) || TakesFloats(second)) return false;
   // The rooms for inputs are sized in floats: very narrow experts would not fit their padding.
   const auto fits = [](PanelFormat format, int64_t cols) {
     return TokenBytes(format, cols) <= cols * 2;

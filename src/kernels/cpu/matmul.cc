@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/matmul_parts.h"
+#include "kernels/isa.h"
 #include "kernels/ops.h"
 
 namespace lode::kernels {
@@ -20,7 +21,12 @@ struct Prepared {
 };
 
 PanelFormat FormatFor(const MatMulJob& job) {
-  return job.precision == Precision::kF32 ? PanelFormat::kNone : PanelFormatOf(*job.weight);
+  const PanelFormat format = PanelFormatOf(*job.weight);
+  if (TakesFloats(format)) {  // one order in every precision; portable code has no fused multiply-add
+    const bool packed = job.weight->packed != nullptr && ActiveIsa() != Isa::kPortable;
+    return packed ? format : PanelFormat::kNone;
+  }
+  return job.precision == Precision::kF32 ? PanelFormat::kNone : format;
 }
 
 bool SameInput(const Prepared& a, const MatMulJob& job, PanelFormat format, bool wide) {
@@ -83,7 +89,7 @@ void PrepareAll(Context& context, std::span<const MatMulJob> jobs,
     if (job.rows == 0) continue;
     Prepared p = {&job, FormatFor(job), {}, false};
     const bool wide = job.precision == Precision::kNativeWide;
-    if (p.format != PanelFormat::kNone) {
+    if (p.format != PanelFormat::kNone && !TakesFloats(p.format)) {
       const auto same = std::find_if(
           prepared->begin(), prepared->end(),
           [&](const Prepared& other) { return SameInput(other, job, p.format, wide); });
@@ -145,6 +151,10 @@ void MatMul(Context& context, std::span<const MatMulJob> jobs) {
       for (int64_t i = std::max(begin, first); i < std::min(end, first + count); ++i) {
         if (p.format == PanelFormat::kNone) {
           RunDecodedPanel(*p.job, i - first, scratch);
+        } else if (TakesFloats(p.format)) {
+          RunFloatPanel(kernels, *p.job->weight, p.format, i - first, p.job->x, p.job->x_stride,
+                        p.job->rows, scratch);
+          FinishPanel(*p.job, i - first, scratch);
         } else {
           float* sums = scratch + kPanelScratchFloats;
           RunPanelProduct(kernels, *p.job->weight, p.format, i - first, p.input, scratch, sums);

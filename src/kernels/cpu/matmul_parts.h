@@ -49,4 +49,8 @@ constexpr int64_t kPanelScratchFloats = 10240;
 void RunPanelProduct(const PanelKernels& kernels, const Weight& weight, PanelFormat format,
                      int64_t panel, const PanelInput& input, float* scratch, float* sums);
 
+// The same of a packed weight whose format TakesFloats: x [tokens, cols] with stride.
+void RunFloatPanel(const PanelKernels& kernels, const Weight& weight, PanelFormat format,
+                   int64_t panel, const float* x, int64_t x_stride, int64_t tokens, float* sums);
+
 }  // namespace lode::kernels

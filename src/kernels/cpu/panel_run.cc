@@ -165,6 +165,31 @@ void RunBF16(const PanelKernels& kernels, const Weight& w, PanelFormat format, i
 
 }  // namespace
 
+void RunFloatPanel(const PanelKernels& kernels, const Weight& w, PanelFormat format, int64_t panel,
+                   const float* x, int64_t x_stride, int64_t tokens, float* sums) {
+  const FloatTileFn* tile_of = kernels.floats[format == PanelFormat::kF16 ? 0 : 1];
+  const int64_t column_bytes = RecordBytes(format) / kRecordCols;
+  const int64_t tiles = TilesOf(tokens, kBF16Tile);
+  // One tile reads the whole panel; several want it a piece of 16 KiB at a time.
+  const int64_t most = tiles == 1 ? w.cols : (16 << 10) / column_bytes;
+  const uint8_t* packed = PackedPanel(w, format, panel);
+  for (int64_t first = 0; first < w.cols; first += most) {
+    const int64_t count = std::min(most, w.cols - first);
+    const uint8_t* columns = packed + first * column_bytes;
+    const uint8_t* next = columns + (tiles == 1 ? kFarPrefetch : count * column_bytes);
+    const int64_t groups = (count + 7) / 8;
+    const int64_t lines = Lines(8 * column_bytes);
+    const int64_t share = (lines + tiles - 1) / tiles;  // that each tile asks for, a group
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t begin = TileBegin(tokens, tiles, t);
+      const int64_t m = TileBegin(tokens, tiles, t + 1) - begin;
+      tile_of[m - 1]({columns, x + begin * x_stride + first, x_stride, count,
+                      sums + begin * kPanelRows, next + t * share * groups * 64,
+                      t * share < lines ? share : 0, first == 0});
+    }
+  }
+}
+
 static_assert(kPanelScratchFloats * 4 >=
               kPackedScratchBytes + kChunkRecords * ExpandedBytes(kExpandedPair));
 static_assert(kPanelScratchFloats * 4 >= 3 * RecordsBytes(PanelFormat::kF8, kChunkPlainRecords));

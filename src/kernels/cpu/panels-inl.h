@@ -200,6 +200,38 @@ LODE_TILE void BF16TileOf(const BF16TileJob& job) {
   }
 }
 
+template <bool F16, int M>
+LODE_TILE void FloatTile(const FloatTileJob& job) {
+  constexpr int kVectors = PairVectorsFor(M);
+  constexpr int64_t kBytes = F16 ? 2 : 4;
+  for (int64_t row0 = 0; row0 < kPanelRows; row0 += kRows * kVectors) {
+    VF f[M][kVectors];
+    LoadSums(job.c, job.first, row0, f);
+    const uint8_t* w = job.weights + row0 * kBytes;
+    const uint8_t* prefetch = job.prefetch;
+    for (int64_t k = 0; k < job.columns; ++k) {
+      if (row0 == 0 && k % 8 == 0) prefetch = AskFor(prefetch, job.lines);
+      VF column[kVectors];
+      LODE_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        if constexpr (F16) {
+          column[v] = LoadHalves(w + v * kRows * kBytes);
+        } else {
+          column[v] = LoadF(reinterpret_cast<const float*>(w) + v * kRows);
+        }
+      }
+      LODE_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const VF x = SetF(job.x[m * job.stride + k]);
+        LODE_UNROLL
+        for (int v = 0; v < kVectors; ++v) f[m][v] = FmaF(column[v], x, f[m][v]);
+      }
+      w += kPanelRows * kBytes;
+    }
+    StoreSums(f, row0, job.c);
+  }
+}
+
 template <int M>
 LODE_TILE void BF16Tile(const BF16TileJob& job) {
   if (job.low_offset != 0) {
@@ -233,7 +265,7 @@ constexpr void FillTiles(IntTileFn* tiles) {
 
 template <int I = 0>
 constexpr void FillFormats(PanelKernels* kernels) {
-  if constexpr (I < kPanelFormats - 3) {
+  if constexpr (I < kIntegerFormats) {
     constexpr auto kFormat = static_cast<PanelFormat>(static_cast<int>(PanelFormat::kQ8_0) + I);
     FillTiles<kFormat, false>(kernels->integer[I][0]);
     FillTiles<kFormat, true>(kernels->integer[I][1]);
@@ -245,6 +277,8 @@ template <int M = 1>
 constexpr void FillBF16(PanelKernels* kernels) {
   if constexpr (M <= kBF16Tile) {
     kernels->bf16[M - 1] = BF16Tile<M>;
+    kernels->floats[0][M - 1] = FloatTile<true, M>;
+    kernels->floats[1][M - 1] = FloatTile<false, M>;
     FillBF16<M + 1>(kernels);
   }
 }

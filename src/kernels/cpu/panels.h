@@ -54,6 +54,19 @@ struct BF16TileJob {
 };
 using BF16TileFn = void (*)(const BF16TileJob& job);
 
+// c [m][32] (+)= columns of one panel of f16 or f32 times tokens.
+struct FloatTileJob {
+  const uint8_t* weights;  // [columns][32]
+  const float* x;          // [m][columns]
+  int64_t stride;          // between tokens
+  int64_t columns;
+  float* c;
+  const uint8_t* prefetch;  // `lines` for every eight columns
+  int64_t lines;
+  bool first;
+};
+using FloatTileFn = void (*)(const FloatTileJob& job);
+
 // Records made ready for many tiles (panels_expanded-inl.h): bytes and f32.
 enum ExpandedKind : uint8_t { kExpandedOne, kExpandedPair, kExpandedMinimum };  // scales of a record
 constexpr int64_t ExpandedBytes(ExpandedKind kind) {
@@ -61,13 +74,14 @@ constexpr int64_t ExpandedBytes(ExpandedKind kind) {
 }
 
 struct PanelKernels {
-  // [format - kQ8_0]; kNone, kBF16, kF8 are not among them[wide][m - 1]
-  IntTileFn integer[kPanelFormats - 3][2][kIntTile];
+  // [format - kQ8_0][wide][m - 1]
+  IntTileFn integer[kIntegerFormats][2][kIntTile];
   BF16TileFn bf16[kBF16Tile];
+  FloatTileFn floats[2][kBF16Tile];  // f16, f32; null without fused multiply-adds
   // Where unpacking once for all tiles pays, else null: records -> expanded records, and their tiles
   // [kind][wide][m - 1].
-  void (*expand[kPanelFormats - 3])(const uint8_t* chunk, int64_t records, uint8_t* expanded);
-  ExpandedKind expanded_kind[kPanelFormats - 3];
+  void (*expand[kIntegerFormats])(const uint8_t* chunk, int64_t records, uint8_t* expanded);
+  ExpandedKind expanded_kind[kIntegerFormats];
   IntTileFn expanded[3][2][kIntTile];
   // [count] FP8 E4M3 -> bfloat16; exact.
   void (*widen_f8)(const uint8_t* codes, int64_t count, uint16_t* out);

@@ -137,7 +137,7 @@ constexpr void FillExpandedTiles(PanelKernels* kernels) {
 
 template <int I = 0>
 constexpr void FillExpand(PanelKernels* kernels) {
-  if constexpr (I < kPanelFormats - 3) {
+  if constexpr (I < kIntegerFormats) {
     constexpr auto kFormat = static_cast<PanelFormat>(static_cast<int>(PanelFormat::kQ8_0) + I);
     // Codes that are bytes, or one mask away from them, gain nothing (panel_run.cc).
     if constexpr (TraitsOf(kFormat).bits != CodeBits::k8 && kFormat != PanelFormat::kQ4_0 &&

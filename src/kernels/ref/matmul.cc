@@ -129,8 +129,8 @@ float BF16Sum(const std::vector<float>& row, const float* x, int64_t cols, bool 
 
 void MatMul(const MatMulJob& job) {
   const Weight& w = *job.weight;
-  const PanelFormat format =
-      job.precision == Precision::kF32 ? PanelFormat::kNone : PanelFormatOf(w);
+  PanelFormat format = PanelFormatOf(w);
+  if (job.precision == Precision::kF32 || TakesFloats(format)) format = PanelFormat::kNone;
   const bool wide = job.precision == Precision::kNativeWide;
   std::vector<float> row(static_cast<size_t>(w.cols));
   for (int64_t r = 0; r < w.rows; ++r) {
