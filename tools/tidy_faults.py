@@ -49,7 +49,7 @@ def faults():
         ('dead', 'src/base/new.cc', '// Built by nobody.\n'),
         ('dead', 'src/base/new.h', '// Included by nobody.\n#pragma once\n'),
         ('readmes', 'src/base/README.md', None),
-        ('readmes', 'lab/new.py', '# A folder at the top without a README.md.\n'),
+        ('readmes', 'attic/new.py', '# A folder at the top without a README.md.\n'),
         ('mentions', 'docs/HACKING.md', 'See `docs/NOTHING-here.md`.\n'),
         ('mentions', 'docs/HACKING.md', 'See [this](nothing.md).\n'),
         ('mentions', 'src/base/result.cc', '// See base/nothing.h for more.\n'),
