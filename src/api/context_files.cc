@@ -119,6 +119,22 @@ void GiveBack(ContextCore* core, const Leased& leased) {
   });
 }
 
+// In the owner thread: the deepest state, and then those above it as long as there is free room.
+Result<int64_t> RestorePoints(ContextOwner* owner, runtime::RootId root,
+                              const runtime::ContextFile& file,
+                              const runtime::ContextFingerprints& prints) {
+  runtime::Scheduler* scheduler = owner->scheduler.get();
+  LODE_ASSIGN(const int64_t deepest, runtime::RestoreContext(scheduler, file, prints, root));
+  int64_t above = deepest;
+  // A state, and a page of its own where it ends inside one.
+  while (above > 1 && owner->running.engine->frames().CanTake(2, 2)) {
+    const auto restored = runtime::RestoreContext(scheduler, file, prints, root, above - 1);
+    if (!restored.ok() || *restored == 0) break;
+    above = *restored;
+  }
+  return deepest;
+}
+
 Json MetaOf(const ContextState& state, const std::map<std::string, int64_t>& marks, double rate) {
   Json meta = Json::object();
   if (rate > 0.0) meta["prompt_tokens_per_second"] = rate;
@@ -232,7 +248,7 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
   if (exact) {
     const auto restored = core->Call([&](ContextOwner* owner) -> Result<int64_t> {
       LODE_ASSIGN(const runtime::RootId root, owner->Root(*state));
-      return runtime::RestoreContext(owner->scheduler.get(), context, **prints, root);
+      return RestorePoints(owner, root, context, **prints);
     });
     if (!restored.ok()) return Public(restored.error());
     at = *restored;

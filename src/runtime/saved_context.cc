@@ -154,12 +154,14 @@ Result<void> RestoreAt(Scheduler* scheduler, const ContextFile& file, RootId roo
 
 Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
                                const ContextFingerprints& fingerprints,
-                               std::optional<RootId> into) {
+                               std::optional<RootId> into, int64_t offset_max) {
   LODE_TRY(
       file.Match(GeometryOf(scheduler->engine()), fingerprints).Require(ContextMatch::Use::kExact));
   const RootId root = into.value_or(scheduler->default_root());
   // Those that were found damaged on the way are no points any more.
-  for (std::vector<int64_t> points = file.Points(); !points.empty();) {
+  std::vector<int64_t> points = file.Points();
+  if (offset_max >= 0) std::erase_if(points, [=](int64_t point) { return point > offset_max; });
+  while (!points.empty()) {
     const int64_t offset = points.back();
     const auto restored = RestoreAt(scheduler, file, root, offset);
     if (restored.ok()) return offset;

@@ -26,11 +26,11 @@ Result<SavedContext> SaveContext(Scheduler* scheduler, ContextStore* store, cons
                                  std::span<const Token> tokens,
                                  const ContextFingerprints& fingerprints, const Json& meta);
 
-// The deepest sound point of `file` into a root (none: the default one). Returns its tokens; 0: all of
-// its states are damaged, and the ids must be computed anew. Errors: kUnsupported for a context of
+// The deepest sound point of `file`, of those up to `offset_max` unless that is below 0, into a root
+// (none: the default one). Returns its tokens; 0: all of its states are damaged, and the ids must be computed anew. Errors: kUnsupported for a context of
 // another model or other numerics, naming what differs; kNoSpace when there is no room.
 Result<int64_t> RestoreContext(Scheduler* scheduler, const ContextFile& file,
                                const ContextFingerprints& fingerprints,
-                               std::optional<RootId> into = {});
+                               std::optional<RootId> into = {}, int64_t offset_max = -1);
 
 }  // namespace lode::runtime

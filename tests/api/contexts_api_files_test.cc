@@ -41,6 +41,8 @@ TEST_F(ContextsApi, ASavedContextIsThereAgainWithTheSameBits) {
   EXPECT_EQ(*restored->Chain(), chain);
   EXPECT_EQ(*restored->StateDigest(), digest);
   EXPECT_EQ(*restored->MarkedAt("part one"), 300);
+  auto part = restored->Fork(1, 300);
+  EXPECT_EQ(part->front().Explain()->reuse.computed, 1);  // its state came along
   Reuse reuse;
   EXPECT_EQ(Draw(*restored, 16, 3, &reuse), drawn);
   EXPECT_EQ(reuse.computed, 1);
