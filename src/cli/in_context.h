@@ -26,8 +26,8 @@ Result<T> Internal(v1::Result<T> result) {
   return std::move(result).value();
 }
 
-// With room for one context of so many tokens, unless --context says how many, and for so many states
-// of it beside the newest.
+// With room for one context of so many tokens, unless --context says how many, and for so many
+// states of it beside the newest.
 Result<v1::Engine> OpenEngine(ModelFlags* flags, int64_t tokens_needed, int64_t states = 4);
 
 // The ids of a text; opens no more than the tokenizer.
