@@ -118,7 +118,8 @@ std::pmr::vector<Group> GroupsOf(std::span<const AttentionSequence> sequences,
     if (sequences[i].rows.count > kGroupRows) continue;
     others.clear();
     for (size_t j = i + 1; j < sequences.size(); ++j) {
-      if (taken[j] || sequences[j].rows.count == 0 || sequences[j].rows.count > kGroupRows) continue;
+      const int64_t rows = sequences[j].rows.count;
+      if (taken[j] || rows == 0 || rows > kGroupRows) continue;
       const int64_t spans = SpansInCommon(sequences[i], sequences[j]);
       if (spans > 0) others.push_back({spans, j});
     }

@@ -22,7 +22,8 @@ struct Prepared {
 
 PanelFormat FormatFor(const MatMulJob& job) {
   const PanelFormat format = PanelFormatOf(*job.weight);
-  if (TakesFloats(format)) {  // one order in every precision; portable code has no fused multiply-add
+  // One order in every precision; but portable code has no fused multiply-add.
+  if (TakesFloats(format)) {
     const bool packed = job.weight->packed != nullptr && ActiveIsa() != Isa::kPortable;
     return packed ? format : PanelFormat::kNone;
   }

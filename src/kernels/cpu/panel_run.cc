@@ -22,7 +22,7 @@ constexpr int64_t kRowTokens = 4;  // more are faster through panels made on the
 constexpr int64_t kChunkRecords = 16;      // 17 KiB of the widest type
 constexpr int64_t kChunkPlainRecords = 8;  // of bf16: 16 KiB
 constexpr int64_t kFarPrefetch = 4096;     // bytes ahead, when one tile reads the whole panel
-constexpr int64_t kFewTiles = 3;           // smaller chunks leave more of the cache to what is asked for
+constexpr int64_t kFewTiles = 3;           // then smaller chunks leave more room for the next one
 constexpr int64_t kChunkFewRecords = 8;
 
 // From how many tiles on it pays to make records ready once for all of them (measured on Zen 4, both
