@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/isa.h"
 #include "tests/support/grid.h"
 #include "tests/support/serving.h"
 
@@ -21,6 +22,17 @@ TEST(ContextsAtLength, AnyThreeFactorsHaveTheBitsOfAColdRun) {
               static_cast<long long>(all.rows), static_cast<long long>(all.draws),
               static_cast<long long>(all.states));
   EXPECT_EQ(all.failed, 0);
+}
+
+TEST(ContextsAtLength, AnyTwoFactorsHaveTheBitsOfAColdRunInEveryInstructionSet) {
+  const kernels::Isa active = kernels::ActiveIsa();
+  for (const kernels::Isa isa : kernels::SupportedIsas()) {
+    if (isa == active) continue;  // the normal run's
+    SCOPED_TRACE(kernels::Name(isa));
+    kernels::ForceIsa(isa);
+    EXPECT_EQ(RunGrid(CoveringArray(GridFactors(), 2, 3), 500).failed, 0);
+  }
+  kernels::ForceIsa(active);
 }
 
 TEST(ContextsAtLength, LongWalksOfAnyLevelsHaveTheBitsOfAColdRun) {
