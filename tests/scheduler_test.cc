@@ -334,6 +334,36 @@ std::vector<RequestId> StartOrder(Serving* serving) {
   return order;
 }
 
+// With room for a single state, what it goes on from is given up when nothing else is left.
+TEST(Tenants, OneStateIsEnoughToGoOnFromAKeptOne) {
+  const auto model = LoadGolden("moe-nano");
+  EngineOptions engine_options;
+  engine_options.context_tokens = 640;
+  Serving serving(*model, engine_options, {});
+  std::vector<Token> prompt;
+  for (int i = 0; i < 200; ++i) prompt.push_back((3 * i + 1) % 50);
+  for (const int64_t more : {0, 40, 80}) {
+    Request request;
+    for (int64_t i = 0; i < more; ++i) prompt.push_back(static_cast<Token>((i + more) % 50));
+    request.prompt = prompt;
+    request.tokens_max = 3;
+    request.root = serving.scheduler->default_root();
+    ASSERT_TRUE(serving.scheduler->Submit(std::move(request)).ok());
+    int64_t resumed = -1;
+    bool ended = false;
+    while (serving.Step([&](const Event& event) {
+      if (event.kind == Event::Kind::kStarted) resumed = event.match.resume;
+      if (event.kind == Event::Kind::kToken) prompt.push_back(event.sampled.token);
+      if (event.kind == Event::Kind::kFailed) ADD_FAILURE() << event.error->ToString();
+      ended |= event.kind == Event::Kind::kFinished && event.stop == StopReason::kLength;
+    })) {
+    }
+    EXPECT_TRUE(ended) << more;
+    EXPECT_EQ(resumed > 0, more > 0) << more;
+  }
+  serving.ExpectNothingLeft();
+}
+
 TEST(Tenants, APriorityPassesOthersOfItsTenantAndEqualsGoAsTheyCame) {
   Serving serving = Small();
   Scheduler& scheduler = *serving.scheduler;

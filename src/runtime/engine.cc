@@ -145,9 +145,10 @@ bool Engine::OwnTail(Sequence* sequence, int64_t position) {
   if (fault_ == Fault::kWriteSharedPage) return true;
   // Mostly one; the MTP head may be pages behind.
   for (; sequence->own_from_ > at; --sequence->own_from_) {
+    PageId& old = sequence->pages_[sequence->own_from_ - 1];
+    if (!Shared(pages, old)) continue;  // nobody else refers to it (any more)
     const PageId copy = pages.Take(sequence->owner_);
     if (copy == kNoFrame) return false;
-    PageId& old = sequence->pages_[sequence->own_from_ - 1];
     std::memcpy(Page(copy), Page(old), page_bytes_);
     if (fault_ == Fault::kStaleTail) std::memset(Page(copy), 0, page_bytes_ / 2);
     pages.Unlease(std::exchange(old, copy));

@@ -291,6 +291,17 @@ SlotId PrefixTree::AddSnapshot(LiveId id, int64_t offset, SlotId slot, PointRole
   return slot;
 }
 
+bool PrefixTree::GiveUpPoint(LiveId id, int64_t offset) {
+  TreeState& s = *state_;
+  for (NodeId node = s.live(id).leaf; s.at(node).parent != kNone; node = s.at(node).parent) {
+    if (s.at(node).end != offset || !s.at(node).has_point) continue;
+    if (s.at(node).pinned_here > 0) return false;
+    s.DropPoint(node);
+    return true;
+  }
+  return false;
+}
+
 void PrefixTree::Publish(LiveId id, int64_t offset, std::span<PageId> table) {
   Live& live = state_->live(id);
   LODE_CHECK(live.running);

@@ -322,6 +322,10 @@ class PrefixTree {
   // there.
   SlotId AddSnapshot(LiveId live, int64_t offset, SlotId slot, PointRole role,
                      std::span<PageId> table, bool hidden = false);
+  // The snapshot at `offset` of this sequence is no longer kept, so that whoever leases its slot may
+  // write it: the last resort of one who has no room for another. False: there is none, or it is pinned.
+  bool GiveUpPoint(LiveId live, int64_t offset);
+
   // The pages of [0, offset) are computed. Where the tree already has the same tokens, its pages
   // take the place of full pages in `table` (leases move along). Entries that the tree has may be
   // kNoFrame. Pages without a snapshot behind them live as long as the sequence, if the model is

@@ -150,6 +150,10 @@ bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
                  tree_.MakeRoom(task->request.root, pages, slots, true).ok() &&
                  engine_->Reserve(&*task->sequence, rows).ok()) {
         return true;  // who runs goes before what others have kept
+      } else if (!engine_->TooLong(task->position() + rows) &&
+                 tree_.GiveUpPoint(task->live, task->position()) &&
+                 engine_->Reserve(&*task->sequence, rows).ok()) {
+        return true;  // and before what it goes on from itself
       } else if (task->answer > 0) {
         Finish(task, StopReason::kContextFull, emit);
       } else {
