@@ -49,9 +49,6 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
   const int64_t width = engine_.model().spec.width;
   double start = milliseconds();
   while (!rows.empty() && engine_.Draft(rows, logits_.data()).ok()) {
-    const double end = milliseconds();
-    if (!chains.empty()) cost_.Observe(row, end - start);
-    start = end;
     std::pmr::vector<Chain> going(&memory_);
     rows.clear();
     for (size_t i = 0; i < chains.size(); ++i) {
@@ -64,6 +61,9 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
                       {&item.drafts->back(), 1}});
       going.push_back({&item, std::ssize(going)});
     }
+    const double end = milliseconds();
+    if (!chains.empty()) cost_.Observe(row, end - start);
+    start = end;
     chains = std::move(going);
     row = std::ssize(rows);
   }

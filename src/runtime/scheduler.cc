@@ -95,6 +95,10 @@ void Scheduler::GuessAhead(std::span<Task* const> tasks) {
   for (Task* task : tasks) {
     task->drafts.clear();
     if (task->done || !task->length) continue;
+    // Where guesses do not pay, neither do the head's rows of an answer; a prompt's are for those who
+    // go on from it, too.
+    const int64_t wanted = task->answering() && !task->cancelled ? DraftsFor(task) : 0;
+    if (wanted == 0 && task->answer > 1) continue;
     const int64_t rows = task->position() - task->step_begin;
     const auto next = std::span<const Token>(task->tokens)
                           .subspan(static_cast<size_t>(task->step_begin + 1),
@@ -103,7 +107,7 @@ void Scheduler::GuessAhead(std::span<Task* const> tasks) {
                      .position = task->step_begin,
                      .hidden = engine_->hidden() + task->first_row * width,
                      .next_tokens = next,
-                     .wanted = task->answering() && !task->cancelled ? DraftsFor(task) : 0,
+                     .wanted = wanted,
                      .tokens = &task->tokens,
                      .answer = task->answer,
                      .sampling = &task->request.sampling,
