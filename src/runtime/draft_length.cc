@@ -1,6 +1,7 @@
 #include "runtime/draft_length.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -16,6 +17,9 @@ constexpr double kForget = 0.99, kForgetUntried = 0.998;
 // Before anything is known: a chance worth trying, outweighed by a handful of trials.
 constexpr double kPrior = 0.8, kPriorWeight = 3.0;
 constexpr int64_t kPatienceMin = 16, kPatienceMax = 1024;
+// Of the steps with drafts the 8th, 16th, 32nd and each 64th has none, for what a plain step takes may
+// have changed: at the start weights are still being packed.
+constexpr int64_t kPlainFirst = 8, kPlainEvery = 64;
 
 }  // namespace
 
@@ -102,7 +106,9 @@ int64_t DraftLength::Choose(const StepCost& cost, const StepCompany& company) {
   if (best > 0) {
     idle_ = 0;
     patience_ = kPatienceMin;
-    return best;
+    ++drafting_;
+    const bool early = drafting_ >= kPlainFirst && std::has_single_bit(static_cast<uint64_t>(drafting_));
+    return early || drafting_ % kPlainEvery == 0 ? 0 : best;
   }
   if (++idle_ < patience_) return 0;
   idle_ = 0;

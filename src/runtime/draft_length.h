@@ -48,8 +48,8 @@ class DraftLength {
   void Observe(int64_t proposed, int64_t accepted);
 
   // The length for the next step, 0 where drafts do not pay. Never more than doubles the rows that
-  // were measured. While 0 it asks for one draft now and then (rarely, if that goes on not to pay),
-  // since what is not tried is not measured.
+  // were measured. What is not tried is not measured: while drafts pay it asks for a plain step now
+  // and then, and while they do not for one draft (rarely, if that goes on not to pay).
   int64_t Choose(const StepCost& cost, const StepCompany& company = {});
 
   // Chance that draft i (from 0) is accepted once those before it are.
@@ -63,6 +63,7 @@ class DraftLength {
   };
   std::vector<Chance> chances_;
   int64_t idle_ = 0;        // steps since one had drafts
+  int64_t drafting_ = 0;    // steps for which drafts paid
   int64_t patience_ = 0;    // steps to the next trial
 };
 
