@@ -151,6 +151,7 @@ constexpr void FillExpand(PanelKernels* kernels) {
 
 constexpr PanelKernels MakeKernelsWithExpansion() {
   PanelKernels kernels = MakeKernels();
+#if !defined(LODE_QUICK)  // the bits are the same without
   FillExpand(&kernels);
   FillExpandedTiles<kExpandedOne, false>(&kernels);
   FillExpandedTiles<kExpandedOne, true>(&kernels);
@@ -158,5 +159,6 @@ constexpr PanelKernels MakeKernelsWithExpansion() {
   FillExpandedTiles<kExpandedPair, true>(&kernels);
   FillExpandedTiles<kExpandedMinimum, false>(&kernels);
   FillExpandedTiles<kExpandedMinimum, true>(&kernels);
+#endif
   return kernels;
 }
