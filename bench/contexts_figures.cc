@@ -24,9 +24,9 @@
 #include "base/file.h"
 #include "bench/figures.h"
 #include "model/config.h"
-#include "runtime/disk_tier.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
 #include "runtime/scheduler.h"
+#include "runtime/tier/disk_tier.h"
 #include "tests/support/memory_source.h"
 
 namespace lode {

@@ -20,8 +20,8 @@
 #include "base/json.h"
 #include "bench/contexts_peers.h"
 #include "bench/contexts_trace.h"
-#include "runtime/frame_pool.h"
-#include "runtime/prefix_tree.h"
+#include "runtime/tree/frame_pool.h"
+#include "runtime/tree/prefix_tree.h"
 
 namespace lode::bench {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "runtime/prefix_tree.h"
+#include "runtime/tree/prefix_tree.h"
 
 namespace lode::bench {
 

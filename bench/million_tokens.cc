@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "bench/figures.h"
-#include "runtime/context_chain.h"
 #include "runtime/engine.h"
+#include "runtime/saved/context_chain.h"
 #include "tests/support/random_model.h"
 
 namespace lode {

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "runtime/sampler.h"
+#include "runtime/sampling/sampler.h"
 
 namespace lode::runtime {
 namespace {

@@ -12,8 +12,8 @@
 
 #include "formats/open.h"
 #include "model/bind.h"
-#include "runtime/disk_tier.h"
 #include "runtime/scheduler.h"
+#include "runtime/tier/disk_tier.h"
 #include "tests/support/contexts.h"
 
 namespace lode::runtime {

@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "runtime/context_chain.h"
 #include "runtime/engine.h"
+#include "runtime/saved/context_chain.h"
 #include "tests/support/random_model.h"
 
 namespace lode::runtime {

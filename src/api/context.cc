@@ -10,7 +10,7 @@
 #include "api/context_public.h"
 #include "base/check.h"
 #include "base/text.h"
-#include "runtime/context_chain.h"
+#include "runtime/saved/context_chain.h"
 
 namespace lode::v1 {
 namespace {

@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "base/topology.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
 
 namespace lode::api {
 namespace {

@@ -22,9 +22,9 @@
 #include "api/context_text.h"
 #include "api/open.h"
 #include "base/result.h"
-#include "runtime/context_store.h"
-#include "runtime/disk_tier.h"
+#include "runtime/saved/context_store.h"
 #include "runtime/scheduler.h"
+#include "runtime/tier/disk_tier.h"
 
 namespace lode::api {
 

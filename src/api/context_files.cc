@@ -8,8 +8,8 @@
 #include "api/contexts.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "runtime/context_seal.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/context_seal.h"
+#include "runtime/saved/saved_context.h"
 
 namespace lode::api {
 namespace {

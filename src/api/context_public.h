@@ -4,9 +4,9 @@
 #include <lode/context.h>
 
 #include "base/result.h"
-#include "runtime/context_chain.h"
-#include "runtime/prefix_tree.h"
+#include "runtime/saved/context_chain.h"
 #include "runtime/scheduler.h"
+#include "runtime/tree/prefix_tree.h"
 
 namespace lode::api {
 

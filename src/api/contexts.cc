@@ -11,7 +11,7 @@
 #include "base/text.h"
 #include "hub/store.h"
 #include "kernels/isa.h"
-#include "runtime/context_chain.h"
+#include "runtime/saved/context_chain.h"
 
 namespace lode::api {
 namespace {

@@ -8,7 +8,7 @@
 #include "api/model_digest.h"
 #include "api/open.h"
 #include "base/result.h"
-#include "runtime/context_store.h"
+#include "runtime/saved/context_store.h"
 
 namespace lode::api {
 

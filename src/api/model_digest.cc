@@ -14,7 +14,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "hub/store.h"
-#include "runtime/context_weights.h"
+#include "runtime/saved/context_weights.h"
 
 namespace lode::api {
 namespace {

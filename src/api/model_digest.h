@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "base/result.h"
-#include "runtime/context_chain.h"
+#include "runtime/saved/context_chain.h"
 #include "tensor/source.h"
 
 namespace lode::api {

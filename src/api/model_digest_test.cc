@@ -9,7 +9,7 @@
 
 #include "api/open.h"
 #include "base/file.h"
-#include "runtime/context_weights.h"
+#include "runtime/saved/context_weights.h"
 #include "tests/support/memory_source.h"
 
 namespace lode::api {

@@ -13,7 +13,7 @@
 #include "model/bind.h"
 #include "model/packer.h"
 #include "runtime/engine.h"
-#include "runtime/sampler.h"
+#include "runtime/sampling/sampler.h"
 #include "tensor/source.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer/tokenizer.h"

@@ -13,7 +13,7 @@
 #include "api/contexts.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "runtime/context_file.h"
+#include "runtime/saved/context_file.h"
 
 namespace lode::api {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "runtime/context_store.h"
+#include "runtime/saved/context_store.h"
 
 namespace lode::api {
 

@@ -18,7 +18,7 @@
 #include "cli/model_flags.h"
 #include "cli/speed.h"
 #include "cli/verbs.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
 
 namespace lode::cli {
 namespace {

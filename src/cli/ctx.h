@@ -11,9 +11,9 @@
 #include "api/contexts.h"
 #include "base/json.h"
 #include "cli/model_flags.h"
-#include "runtime/context_file.h"
-#include "runtime/context_seal.h"
-#include "runtime/context_store.h"
+#include "runtime/saved/context_file.h"
+#include "runtime/saved/context_seal.h"
+#include "runtime/saved/context_store.h"
 
 namespace lode::cli {
 

@@ -11,8 +11,8 @@
 #include "cli/console.h"
 #include "cli/ctx.h"
 #include "cli/in_context.h"
-#include "runtime/prefix_tree.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
+#include "runtime/tree/prefix_tree.h"
 
 namespace lode::cli {
 namespace {

@@ -12,7 +12,7 @@
 #include "api/contexts.h"
 #include "base/text.h"
 #include "cli/console.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
 
 namespace lode::cli {
 namespace {

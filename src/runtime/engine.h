@@ -2,7 +2,7 @@
 // differ only in how many. Whatever the split into steps, the company and the threads, a sequence's
 // logits and state are the same bits.
 //
-// A sequence's state is pages and one slot in frames (runtime/frame_pool.h) that others may share: a
+// A sequence's state is pages and one slot in frames (runtime/tree/frame_pool.h) that others may share: a
 // step reads the slot at one place and writes it at another when somebody else holds it, and a page
 // that is not full is copied before somebody else than its first writer goes on in it. So a fork and
 // a snapshot copy no state.
@@ -18,7 +18,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "model/forward.h"
-#include "runtime/frame_pool.h"
+#include "runtime/tree/frame_pool.h"
 
 namespace lode::runtime {
 

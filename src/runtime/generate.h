@@ -9,7 +9,7 @@
 
 #include "base/result.h"
 #include "runtime/engine.h"
-#include "runtime/sampler.h"
+#include "runtime/sampling/sampler.h"
 #include "runtime/scheduler.h"
 
 namespace lode::runtime {

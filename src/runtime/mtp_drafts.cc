@@ -1,6 +1,6 @@
 #include "runtime/mtp_drafts.h"
 
-#include "runtime/draft.h"
+#include "runtime/sampling/draft.h"
 
 namespace lode::runtime {
 

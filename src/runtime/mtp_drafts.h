@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "base/stack_memory.h"
-#include "runtime/draft_length.h"
 #include "runtime/engine.h"
-#include "runtime/sampler.h"
+#include "runtime/sampling/draft_length.h"
+#include "runtime/sampling/sampler.h"
 
 namespace lode::runtime {
 

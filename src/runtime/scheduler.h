@@ -24,14 +24,14 @@
 
 #include "base/result.h"
 #include "base/stack_memory.h"
-#include "runtime/draft.h"
-#include "runtime/draft_length.h"
 #include "runtime/engine.h"
-#include "runtime/fair_queue.h"
+#include "runtime/fairness/fair_queue.h"
 #include "runtime/mtp_drafts.h"
-#include "runtime/prefix_tree.h"
-#include "runtime/promotion.h"
-#include "runtime/sampler.h"
+#include "runtime/sampling/draft.h"
+#include "runtime/sampling/draft_length.h"
+#include "runtime/sampling/sampler.h"
+#include "runtime/tier/promotion.h"
+#include "runtime/tree/prefix_tree.h"
 
 namespace lode::runtime {
 

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "runtime/context_root_key.h"
+#include "runtime/fairness/context_root_key.h"
 #include "runtime/scheduler.h"
 #include "runtime/scheduler_task.h"
 

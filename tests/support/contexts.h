@@ -19,10 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/context_disk.h"
-#include "runtime/context_file.h"
-#include "runtime/context_seal.h"
-#include "runtime/context_store.h"
+#include "runtime/saved/context_disk.h"
+#include "runtime/saved/context_file.h"
+#include "runtime/saved/context_seal.h"
+#include "runtime/saved/context_store.h"
 
 namespace lode::runtime {
 

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "runtime/context_seal.h"
+#include "runtime/saved/context_seal.h"
 #include "tests/support/serving.h"
 
 namespace lode::runtime {

@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/disk_tier.h"
-#include "runtime/saved_context.h"
+#include "runtime/saved/saved_context.h"
 #include "runtime/scheduler.h"
+#include "runtime/tier/disk_tier.h"
 
 namespace lode::runtime {
 
