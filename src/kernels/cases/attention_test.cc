@@ -222,11 +222,14 @@ TEST(Attention, SpansOfManyLanesGoInWaves) {
       ThreadPool pool(threads);
       Context context(&pool, AttentionScratchFloats(shape));
       std::vector<float> out(static_cast<size_t>(tokens * 96 * 4));
-      for (const RowRange rows : {RowRange{0, tokens - 5}, RowRange{tokens - 5, 5}}) {
+      const auto attend = [&](const AttentionShape& of, RowRange rows) {
         const AttentionSequence s = {rows, rows.begin, pages.pages.data(), 0};
-        Attention(context, shape, {&s, 1}, data.q.data(), 96 * 4, data.k.data(), data.v.data(), 4,
-                  out.data(), 96 * 4);
-      }
+        Attention(context, of, {&s, 1}, data.q.data(), of.heads * 4, data.k.data(), data.v.data(), 4,
+                  out.data(), of.heads * 4);
+      };
+      attend({1, 1, 4, type}, {0, tokens - 5});  // one head fills the pages as well
+      std::fill(out.begin(), out.end(), 0.0f);
+      attend(shape, {tokens - 5, 5});
       outs[threads - 1] = out;
     }
     EXPECT_TRUE(SameBits(outs[0], outs[1]));
