@@ -145,6 +145,15 @@ class ContextCore {
     Post([&](ContextOwner* owner) { promise.set_value(owner ? work(owner) : R(Closed())); });
     return promise.get_future().get();
   }
+  // `work` itself, also when the core is closed (nullptr).
+  void PostAndWait(const Work& work) {
+    std::promise<void> done;
+    Post([&](ContextOwner* owner) {
+      work(owner);
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
   static Error Closed();
 
   // While one is there the engine's memory stays, even when the core is being closed: for whoever

@@ -1,9 +1,12 @@
 #include "api/context_files.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <set>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "api/contexts.h"
 #include "base/file.h"
@@ -13,9 +16,6 @@
 
 namespace lode::api {
 namespace {
-
-using runtime::PageId;
-using runtime::SlotId;
 
 constexpr char kEnding[] = ".lctx";
 
@@ -57,78 +57,84 @@ std::unique_ptr<runtime::Sealer> SealerOf(const std::optional<std::array<uint8_t
   return runtime::MakeAesGcmSealer(bytes);
 }
 
-// Frames of a context that are leased while they are written.
+// In the owner thread.
 struct Leased {
-  std::vector<PageId> pages;
-  std::vector<std::pair<int64_t, SlotId>> states;  // offsets ascending
-  std::vector<std::span<const std::byte>> page_bytes;
-  std::vector<std::span<const std::byte>> state_bytes;
-  std::vector<std::byte> tail;  // a copy: whoever goes on in the page may write it meanwhile
-  double prompt_rate = 0.0;     // tokens a second, as measured so far; 0: not known
-
-  int64_t deepest() const { return states.empty() ? 0 : states.back().first; }
+  runtime::LeasedContext context;
+  double prompt_rate = 0.0;  // tokens a second, as measured so far; 0: not known
 };
 
-// In the owner thread. The deepest state at or before each of `ends`, ascending.
-Result<Leased> Lease(ContextOwner* owner, const ContextState& state,
-                     const runtime::ContextGeometry& geometry, std::span<const int32_t> ids,
+Result<Leased> Lease(ContextOwner* owner, const ContextState& state, std::span<const int32_t> ids,
                      const std::set<int64_t>& ends) {
-  runtime::PrefixTree& tree = owner->scheduler->tree();
-  runtime::FramePool& frames = owner->running.engine->frames();
   LODE_ASSIGN(const runtime::RootId root, owner->Root(state));
   Leased leased;
   if (owner->prompt_seconds > 0.0) {
     leased.prompt_rate = static_cast<double>(owner->prompt_tokens) / owner->prompt_seconds;
   }
-  for (const int64_t end : ends) {
-    const auto wanted = ids.first(static_cast<size_t>(end));
-    const int64_t at = tree.Lookup(root, wanted, false).resume;
-    if (at <= leased.deepest()) continue;
-    auto saved = tree.LeaseAt(root, ids.first(static_cast<size_t>(at)));
-    if (!saved) continue;  // without recurrent layers, within a node: a deeper one will serve
-    for (const PageId page : leased.pages) frames.pages().Unlease(page);
-    leased.pages = std::move(saved->pages);
-    leased.states.emplace_back(at, saved->slot);
-  }
-  for (const PageId page : leased.pages) {
-    leased.page_bytes.push_back({frames.pages().data(page), geometry.page_bytes});
-  }
-  if (!leased.page_bytes.empty() && leased.deepest() % geometry.page_tokens != 0) {
-    const auto last = leased.page_bytes.back();
-    leased.tail.assign(last.begin(), last.end());
-    leased.page_bytes.back() = leased.tail;
-  }
-  for (const auto& [at, slot] : leased.states) {
-    if (slot == runtime::kNoFrame) {
-      leased.state_bytes.push_back({});
-    } else {
-      leased.state_bytes.push_back({frames.slots().data(slot), geometry.slot_bytes});
-    }
-  }
+  leased.context = runtime::LeaseContext(owner->scheduler.get(), root, ids, ends);
   return leased;
 }
 
-void GiveBack(ContextCore* core, const Leased& leased) {
-  core->Post([pages = leased.pages, states = leased.states](ContextOwner* owner) {
-    if (owner == nullptr) return;
-    runtime::FramePool& frames = owner->running.engine->frames();
-    for (const PageId page : pages) frames.pages().Unlease(page);
-    for (const auto& [at, slot] : states) {
-      if (slot != runtime::kNoFrame) frames.slots().Unlease(slot);
-    }
+// From any thread.
+void GiveBack(ContextCore* core, runtime::LeasedContext leased) {
+  const auto shared = std::make_shared<runtime::LeasedContext>(std::move(leased));
+  core->Post([shared](ContextOwner* owner) {
+    if (owner != nullptr) runtime::GiveBack(&owner->running.engine->frames(), *shared);
   });
 }
 
-// In the owner thread: the deepest state, and then those above it as long as there is free room.
-Result<int64_t> RestorePoints(ContextOwner* owner, runtime::RootId root,
-                              const runtime::ContextFile& file,
-                              const runtime::ContextFingerprints& prints) {
-  runtime::Scheduler* scheduler = owner->scheduler.get();
-  LODE_ASSIGN(const int64_t deepest, runtime::RestoreContext(scheduler, file, prints, root));
+// A point of a file on its way into the tree: begun and ended by the owner thread, read by this one
+// and others beside it.
+Result<void> RestorePoint(ContextCore* core, const ContextState& state,
+                          const runtime::ContextFile& file, int64_t offset, int threads) {
+  std::unique_ptr<runtime::PointRestore> point;
+  LODE_TRY(core->Call([&](ContextOwner* owner) -> Result<void> {
+    LODE_ASSIGN(const runtime::RootId root, owner->Root(state));
+    LODE_ASSIGN(point,
+                runtime::PointRestore::Begin(owner->scheduler.get(), file, root, offset));
+    return {};
+  }));
+  std::atomic<int64_t> next = 0;
+  const auto read = [&] {
+    for (int64_t i = next++; i < point->pieces(); i = next++) point->Read(i);
+  };
+  const int64_t helpers = std::min<int64_t>(threads, point->pieces()) - 1;
+  std::vector<std::thread> others;
+  for (int64_t i = 0; i < helpers; ++i) others.emplace_back(read);
+  read();
+  for (std::thread& other : others) other.join();
+  Result<void> done = ContextCore::Closed();
+  core->PostAndWait([&](ContextOwner* owner) {
+    if (owner == nullptr) {
+      point->Abandon();
+    } else {
+      done = point->Finish();
+    }
+    point.reset();
+  });
+  return done;
+}
+
+// The deepest state, and then those above it as long as there is free room. Meanwhile the owner
+// thread goes on with others' work.
+Result<int64_t> RestorePoints(ContextCore* core, const ContextState& state,
+                              const runtime::ContextFile& file) {
+  const ContextCore::Loan loan(core);  // its memory stays until we have filled it
+  LODE_ASSIGN(const int threads, core->Call([](ContextOwner* owner) -> Result<int> {
+    return owner->running.engine->threads();
+  }));
+  const auto restore = [&](int64_t offset) {
+    return RestorePoint(core, state, file, offset, threads);
+  };
+  LODE_ASSIGN(const int64_t deepest, runtime::DeepestRestored(file, -1, restore));
+  const auto room = [&] {
+    const auto free = core->Call([](ContextOwner* owner) -> Result<bool> {
+      return runtime::RoomForAnotherState(owner->scheduler.get());
+    });
+    return free.ok() && *free;
+  };
   int64_t above = deepest;
-  // A state, and a page of its own where it ends inside one.
-  while (above > 1 && owner->running.engine->frames().CanTake(2, 2)) {
-    const auto restored = runtime::RestoreContext(scheduler, file, prints, root, above - 1);
+  while (above > 1 && room()) {
+    const auto restored = runtime::DeepestRestored(file, above - 1, restore);
     if (!restored.ok() || *restored == 0) break;
     above = *restored;
   }
@@ -165,21 +171,15 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
   }
   LODE_ASSIGN(const runtime::ContextFingerprints* prints, core->Fingerprints());
   const ContextCore::Loan loan(core);  // its memory stays until we have written it
-  LODE_ASSIGN(const Leased leased, core->Call([&](ContextOwner* owner) {
-    return Lease(owner, *state, core->geometry(), ids, ends);
+  LODE_ASSIGN(Leased leased, core->Call([&](ContextOwner* owner) {
+    return Lease(owner, *state, ids, ends);
   }));
   runtime::ContextImage image;
   image.geometry = core->geometry();
   image.fingerprints = *prints;
   image.tenant = state->tenant().digest;
   image.tokens = ids;
-  image.pages = leased.page_bytes;
-  for (size_t i = 0; i < leased.states.size(); ++i) {
-    runtime::ContextSnapshot snapshot;
-    snapshot.offset = leased.states[i].first;
-    snapshot.state = leased.state_bytes[i];
-    image.snapshots.push_back(snapshot);
-  }
+  leased.context.AddTo(&image);
   image.meta = MetaOf(*state, marks, leased.prompt_rate);
   const auto sealer = SealerOf(options.key);
   runtime::ContextSaveOptions save;
@@ -190,14 +190,15 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
     save.parent = again ? place.name : beginning;
   }
   const auto report = place.store->Save(place.name, image, save);
-  GiveBack(core, leased);
+  const int64_t deepest = leased.context.deepest();
+  GiveBack(core, std::move(leased.context));
   if (!report.ok()) return report.error();
   if (place.in_engine) {
     const std::lock_guard lock(state->mutex);
     state->saved_as = place.name;
   }
-  return v1::Saved{place.path(),          static_cast<int64_t>(ids.size()), leased.deepest(),
-                   report->file_bytes,    report->written_bytes,            report->delta,
+  return v1::Saved{place.path(),       static_cast<int64_t>(ids.size()), deepest,
+                   report->file_bytes, report->written_bytes,            report->delta,
                    report->seconds};
 }
 
@@ -224,6 +225,7 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
   runtime::ContextOpenOptions open;
   open.tenant = state->tenant().digest;
   open.sealer = sealer.get();
+  open.map = place->in_engine;  // somebody else's file may shrink while we look
   auto file = place->store->OpenContext(place->name, open);
   if (!file.ok()) return Public(file.error());
   const runtime::ContextFile& context = **file;
@@ -246,10 +248,7 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
   if (!fits.ok()) return Public(fits.error());
   int64_t at = 0;
   if (exact) {
-    const auto restored = core->Call([&](ContextOwner* owner) -> Result<int64_t> {
-      LODE_ASSIGN(const runtime::RootId root, owner->Root(*state));
-      return RestorePoints(owner, root, context, **prints);
-    });
+    const auto restored = RestorePoints(core, *state, context);
     if (!restored.ok()) return Public(restored.error());
     at = *restored;
     MarkUsed(*place->store, place->name);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -37,6 +38,9 @@ class Session {
   // Errors: a request that the template refuses; those of the engine.
   Result<Reply> Ask(const Json& request, const runtime::GenerateOptions& options,
                     const std::function<void(const text::OutputEvent&)>& on_event);
+
+  // The messages of the last request, of a dialogue that another process began.
+  void GoOnFrom(Json messages) { messages_ = std::move(messages); }
 
   // Prompt and answer of the last request, as token ids.
   const std::vector<int32_t>& tokens() const { return tokens_; }

@@ -29,6 +29,8 @@ struct Flags {
   std::string system, message;
   int64_t count = 1024;
   std::string context;  // a number of tokens, or the name of a kept one
+  std::string key_file;
+  bool recompute = false;
   bool think = false, no_think = false, no_special = false, quiet = false;
 };
 
@@ -96,37 +98,70 @@ class Dialogue {
 
   const Json& messages() const { return messages_; }
 
-  // The dialogue and its state as they were kept under this name; from now on every answer keeps
+  // The dialogue and its states as they were kept under this name; from now on every answer keeps
   // them again. A name that is not there yet is a new dialogue.
   Result<void> GoOn(const std::string& name, const api::TextTools& tools) {
     LODE_TRY(runtime::ContextStore::CheckName(name));
+    LODE_ASSIGN(sealer_, ReadSealer(flags_.key_file));
     LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
     store_.emplace(std::move(store));
     LODE_ASSIGN(fingerprints_, FingerprintsWithBar(running_, &tools));
     context_ = name;
-    auto file = store_->OpenContext(name, {});
+    runtime::ContextOpenOptions open;
+    open.sealer = sealer_.get();
+    const auto file = store_->OpenContext(name, open);
     if (!file.ok()) {
       if (file.error().code() == Code::kNotFound) return {};
-      return std::move(file).error();
+      return file.error();
     }
-    LODE_ASSIGN(const int64_t tokens,
-                runtime::RestoreContext(&session_.scheduler(), **file, fingerprints_));
     const Json* messages = FindKey((*file)->meta(), "messages");
-    if (messages != nullptr && messages->is_array()) messages_ = *messages;
-    if (!flags_.quiet) {
-      std::fprintf(stderr, "[%s: %lld messages, %lld tokens are here again]\n", name.c_str(),
-                   static_cast<long long>(messages_.size()), static_cast<long long>(tokens));
+    if (messages == nullptr || !messages->is_array()) {
+      return Error(Code::kBadInput, "the saved context " + Quote(name) + " is no dialogue",
+                   "`lode generate --context` goes on from a text");
     }
-    return {};
+    return TakeUp(**file, *messages);
   }
 
  private:
+  Result<void> TakeUp(const runtime::ContextFile& file, const Json& messages) {
+    const auto match = file.Match(runtime::GeometryOf(*running_.engine), fingerprints_);
+    const bool exact = match.use == runtime::ContextMatch::Use::kExact;
+    if (!exact && !flags_.recompute) {
+      return Error(Code::kUnsupported, match.sentence, match.hint + ": --recompute does");
+    }
+    int64_t state = 0;
+    if (exact) {
+      LODE_ASSIGN(state, runtime::RestoreStates(&session_.scheduler(), file, fingerprints_));
+    }
+    for (const runtime::ContextDamage& damage : file.damage()) {
+      std::fprintf(stderr, "lode: warning: %s of %s: %s\n", damage.what.c_str(),
+                   damage.file.c_str(), damage.reason.c_str());
+    }
+    messages_ = messages;
+    Json asked = messages;  // what the last answer answered
+    while (!asked.empty() && GetString(asked.back(), "role") == "assistant") {
+      asked.erase(asked.size() - 1);
+    }
+    session_.GoOnFrom(std::move(asked));
+    if (flags_.quiet) return {};
+    const auto tokens = static_cast<int64_t>(file.tokens().size());
+    std::string line = Format("[%s: %lld messages, %lld tokens are here again", context_.c_str(),
+                              static_cast<long long>(messages_.size()),
+                              static_cast<long long>(tokens));
+    if (state + 1 < tokens) {
+      line += Format(", of which %lld are to be computed", static_cast<long long>(tokens - state));
+    }
+    std::fprintf(stderr, "%s]\n", line.c_str());
+    return {};
+  }
+
   Result<void> Keep() {
     if (context_.empty()) return {};
     Json meta;
     meta["messages"] = messages_;
-    const auto saved = runtime::SaveContext(&session_.scheduler(), &*store_, context_,
-                                            session_.tokens(), fingerprints_, meta);
+    const auto saved =
+        runtime::SaveContext(&session_.scheduler(), &*store_, context_, session_.tokens(),
+                             fingerprints_, meta, kKeptStates + 1, sealer_.get());
     if (!saved.ok()) return saved.error();
     return {};
   }
@@ -173,6 +208,7 @@ class Dialogue {
   chat::Session session_;
   Json messages_;
   std::string context_;  // kept under this name; empty: not kept
+  std::unique_ptr<runtime::Sealer> sealer_;  // of it; null: not sealed
   std::optional<runtime::ContextStore> store_;
   runtime::ContextFingerprints fingerprints_;
 };
@@ -299,6 +335,7 @@ void AddChat(CLI::App& app, Action* action) {
                    "tokens of context to hold; or a name: the dialogue is kept under it and goes on "
                    "from there next time")
       ->type_name("N|NAME");
+  AddContextFlags(verb, &flags->key_file, &flags->recompute);
   verb->add_option("--system", flags->system, "a text that sets the scene");
   verb->add_option("-m,--message", flags->message, "ask this one thing and leave");
   verb->add_option("-n,--tokens", flags->count, "at most so many tokens an answer")

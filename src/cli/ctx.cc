@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "cli/console.h"
+#include "cli/in_context.h"
 #include "cli/verbs.h"
 
 namespace lode::cli {
@@ -114,7 +115,7 @@ void PrintFile(const runtime::ContextFile& file) {
 
 Result<void> RunShow(CtxFlags& flags, bool verify) {
   LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   LODE_ASSIGN(const auto file, OpenCtx(store, flags.name, sealer.get()));
   if (verify) LODE_TRY(file->VerifyAll(&Interrupted()));
   Json json = Describe(*file);

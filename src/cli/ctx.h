@@ -1,10 +1,8 @@
 // The verbs of `lode ctx`: what they share.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,10 +40,6 @@ Result<void> RunCtxExplain(CtxFlags& flags);
 // Computes the ids anew and compares every byte with what the file has.
 Result<void> RecomputeCtx(CtxFlags& flags, const runtime::ContextFile& file, Json* json);
 
-// The key of --key-file: 32 bytes, or 64 hex digits. None without the flag.
-Result<std::optional<std::array<uint8_t, 32>>> CtxKey(const CtxFlags& flags);
-// null: no key was given.
-Result<std::unique_ptr<runtime::Sealer>> CtxSealer(const CtxFlags& flags);
 // A saved context by its name; what has a '/' or ends in .lctx and is there is a file at that path.
 Result<std::unique_ptr<runtime::ContextFile>> OpenCtx(const runtime::ContextStore& store,
                                                       const std::string& name,

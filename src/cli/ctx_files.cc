@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/ctx.h"
+#include "cli/in_context.h"
 
 namespace lode::cli {
 namespace {
@@ -48,39 +49,6 @@ std::string DaysAgo(int64_t seconds) {
 
 }  // namespace
 
-Result<std::optional<std::array<uint8_t, 32>>> CtxKey(const CtxFlags& flags) {
-  using Key = std::array<uint8_t, 32>;
-  if (flags.key_file.empty()) return std::optional<Key>();
-  LODE_ASSIGN(std::string text, ReadFile(flags.key_file, 1024));
-  Key key{};
-  if (text.size() == key.size()) {
-    std::memcpy(key.data(), text.data(), key.size());
-    return std::optional<Key>(key);
-  }
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-  bool good = text.size() == 2 * key.size();
-  for (size_t i = 0; good && i < text.size(); ++i) {
-    const char c = text[i];
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                             : -1;
-    good = digit >= 0;
-    key[i / 2] = static_cast<uint8_t>(key[i / 2] << 4 | (digit & 15));
-  }
-  if (good) return std::optional<Key>(key);
-  return Error(Code::kBadInput, flags.key_file + ": is no key",
-               "32 bytes, or 64 hex digits: openssl rand -hex 32 > KEY");
-}
-
-Result<std::unique_ptr<runtime::Sealer>> CtxSealer(const CtxFlags& flags) {
-  LODE_ASSIGN(const auto key, CtxKey(flags));
-  if (!key) return std::unique_ptr<runtime::Sealer>();
-  std::array<std::byte, 32> bytes;
-  std::memcpy(bytes.data(), key->data(), bytes.size());
-  return runtime::MakeAesGcmSealer(bytes);
-}
-
 Result<std::unique_ptr<runtime::ContextFile>> OpenCtx(const runtime::ContextStore& store,
                                                       const std::string& name,
                                                       const runtime::Sealer* sealer) {
@@ -117,7 +85,7 @@ Result<uint64_t> ParseByteCount(const std::string& text) {
 
 Result<void> RunCtxFork(const CtxFlags& flags) {
   LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   const auto at = flags.at < 0 ? std::optional<int64_t>() : std::optional(flags.at);
   LODE_ASSIGN(const auto report, api::ForkSaved(&store, flags.name, flags.other, at, sealer.get()));
   PrintReport(flags, flags.other + " goes its own way from " + flags.name +
@@ -128,7 +96,7 @@ Result<void> RunCtxFork(const CtxFlags& flags) {
 
 Result<void> RunCtxTruncate(const CtxFlags& flags) {
   LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   LODE_ASSIGN(const auto report,
               api::TruncateSaved(&store, flags.name, flags.tokens, sealer.get()));
   PrintReport(flags, Format("%s ends after %lld tokens", flags.name.c_str(),
@@ -139,7 +107,7 @@ Result<void> RunCtxTruncate(const CtxFlags& flags) {
 
 Result<void> RunCtxSave(const CtxFlags& flags) {
   LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   if (flags.seal && sealer == nullptr) {
     return Error(Code::kBadInput, "--seal needs a key", "name it with --key-file");
   }
@@ -166,7 +134,7 @@ Result<void> RunCtxSave(const CtxFlags& flags) {
 
 Result<void> RunCtxRestore(const CtxFlags& flags) {
   LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   std::string name = flags.other;
   if (name.empty()) {
     name = flags.name.substr(flags.name.find_last_of('/') + 1);
@@ -244,7 +212,7 @@ Result<void> RunCtxGc(const CtxFlags& flags) {
 
 Result<void> RunCtxDiff(const CtxFlags& flags) {
   LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   LODE_ASSIGN(const auto a, OpenCtx(store, flags.name, sealer.get()));
   LODE_ASSIGN(const auto b, OpenCtx(store, flags.other, sealer.get()));
   const auto x = a->tokens(), y = b->tokens();

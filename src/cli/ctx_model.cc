@@ -100,7 +100,7 @@ Result<void> RunCtxNew(CtxFlags& flags) {
     return Error(Code::kBadInput, "there is a saved context " + Quote(flags.name) + " already",
                  "--force replaces it");
   }
-  LODE_ASSIGN(const auto key, CtxKey(flags));
+  LODE_ASSIGN(const auto key, ReadKey(flags.key_file));
   LODE_ASSIGN(const std::vector<int32_t> tokens,
               TokensFor(flags.model.model, prompt, /*bos=*/true, flags.no_special));
   const int64_t states = flags.every > 0 ? std::ssize(tokens) / flags.every + 4 : 4;
@@ -133,7 +133,7 @@ Result<void> RunCtxNew(CtxFlags& flags) {
 
 Result<void> RunCtxExplain(CtxFlags& flags) {
   LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
-  LODE_ASSIGN(const auto sealer, CtxSealer(flags));
+  LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
   LODE_ASSIGN(const auto file, OpenCtx(store, flags.name, sealer.get()));
   LODE_ASSIGN(const auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const auto tokenizer, api::OpenTokenizer(*source));

@@ -25,7 +25,8 @@ struct Flags {
   std::string prompt, file;
   int64_t count = 256;
   int64_t chunk = 0;
-  std::string context, save;  // names of kept contexts
+  std::string context, save, key_file;  // names of kept contexts; their key
+  bool recompute = false;
   bool json = false, no_special = false, ignore_eos = false, quiet = false;
 };
 
@@ -106,6 +107,8 @@ Result<void> RunContext(Flags& flags) {
   ContextRun run;
   run.from = flags.context;
   run.save_as = flags.save;
+  run.key_file = flags.key_file;
+  run.recompute = flags.recompute;
   // What goes on has its beginning already.
   const bool begins = flags.context.empty();
   LODE_ASSIGN(run.prompt,
@@ -254,6 +257,7 @@ void AddGenerate(CLI::App& app, Action* action) {
                    "tokens of context to hold; or the name of a kept one to go on from")
       ->type_name("N|NAME");
   verb->add_option("--save", flags->save, "keep text and answer as a context of this name");
+  AddContextFlags(verb, &flags->key_file, &flags->recompute);
   verb->add_option("-p,--prompt", flags->prompt, "the text to continue");
   verb->add_option("--file", flags->file, "read the text from a file");
   verb->add_option("-n,--tokens", flags->count, "at most so many new tokens")

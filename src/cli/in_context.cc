@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "api/contexts.h"
 #include "api/open.h"
+#include "base/file.h"
 #include "cli/console.h"
 
 namespace lode::cli {
@@ -35,6 +37,47 @@ Result<runtime::ContextFingerprints> FingerprintsWithBar(const api::Running& run
                                                          const api::TextTools* tools) {
   DigestBar bar;
   return api::FingerprintsOf(running, tools, std::ref(bar));
+}
+
+Result<std::optional<std::array<uint8_t, 32>>> ReadKey(const std::string& path) {
+  using Key = std::array<uint8_t, 32>;
+  if (path.empty()) return std::optional<Key>();
+  LODE_ASSIGN(std::string text, ReadFile(path, 1024));
+  Key key{};
+  if (text.size() == key.size()) {
+    std::memcpy(key.data(), text.data(), key.size());
+    return std::optional<Key>(key);
+  }
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  bool good = text.size() == 2 * key.size();
+  for (size_t i = 0; good && i < text.size(); ++i) {
+    const char c = text[i];
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    good = digit >= 0;
+    key[i / 2] = static_cast<uint8_t>(key[i / 2] << 4 | (digit & 15));
+  }
+  if (good) return std::optional<Key>(key);
+  return Error(Code::kBadInput, path + ": is no key",
+               "32 bytes, or 64 hex digits: openssl rand -hex 32 > KEY");
+}
+
+Result<std::unique_ptr<runtime::Sealer>> ReadSealer(const std::string& path) {
+  LODE_ASSIGN(const auto key, ReadKey(path));
+  if (!key) return std::unique_ptr<runtime::Sealer>();
+  std::array<std::byte, 32> bytes;
+  std::memcpy(bytes.data(), key->data(), bytes.size());
+  return runtime::MakeAesGcmSealer(bytes);
+}
+
+void AddContextFlags(CLI::App* verb, std::string* key_file, bool* recompute) {
+  verb->add_option("--key-file", *key_file,
+                   "seal the kept context with this key: a file of 32 bytes, or 64 hex digits");
+  verb->add_flag("--recompute", *recompute,
+                 "go on from a context that another model or precision made: compute its tokens "
+                 "anew");
 }
 
 Error Internal(const v1::Error& error) {
@@ -112,17 +155,27 @@ Result<v1::Appended> AppendWithBar(v1::Context* context, const std::vector<int32
 
 Result<ContextAnswer> RunInContext(ModelFlags* flags, const ContextRun& run) {
   int64_t needed = std::ssize(run.prompt) + std::max<int64_t>(0, run.options.tokens_max) + 1;
+  LODE_ASSIGN(const auto key, ReadKey(run.key_file));
   if (!run.from.empty()) {
     LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
     runtime::ContextOpenOptions open;
     open.name_foreign = true;
+    LODE_ASSIGN(const auto sealer, ReadSealer(run.key_file));
+    open.sealer = sealer.get();
     LODE_ASSIGN(const auto file, store.OpenContext(run.from, open));
     needed += std::ssize(file->tokens());
   }
   LODE_ASSIGN(v1::Engine engine, OpenEngine(flags, needed));
   ContextAnswer out;
+  v1::RestoreOptions restore;
+  restore.key = key;
+  if (run.recompute) restore.on_mismatch = v1::RestoreOptions::OnMismatch::kRecompute;
   auto opened = run.from.empty() ? engine.NewContext({.name = run.save_as})
-                                 : engine.Restore(run.from, {}, &out.restored);
+                                 : engine.Restore(run.from, restore, &out.restored);
+  if (!opened.ok() && !opened.error().fields.empty()) {
+    Error error = Internal(opened.error());
+    return Error(error.code(), error.message(), error.hint() + ": --recompute does");
+  }
   LODE_ASSIGN(v1::Context context, Internal(std::move(opened)));
   for (const std::string& damage : out.restored.damage) {
     std::fprintf(stderr, "lode: warning: %s: %s; computed anew from token %lld\n",
@@ -137,7 +190,7 @@ Result<ContextAnswer> RunInContext(ModelFlags* flags, const ContextRun& run) {
                 return !Interrupted();
               })));
   if (!run.save_as.empty()) {
-    LODE_ASSIGN(out.saved, Internal(context.Save(run.save_as)));
+    LODE_ASSIGN(out.saved, Internal(context.Save(run.save_as, {.key = key})));
   }
   out.tokens = context.size();
   return out;

@@ -4,7 +4,10 @@
 
 #include <lode/context.h>
 
+#include <array>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,12 +15,21 @@
 #include "api/contexts.h"
 #include "base/result.h"
 #include "cli/model_flags.h"
+#include "runtime/saved/context_seal.h"
 
 namespace lode::cli {
 
 // What saved contexts must agree with; reads all weights when it sees them for the first time.
 Result<runtime::ContextFingerprints> FingerprintsWithBar(const api::Running& running,
                                                          const api::TextTools* tools);
+
+// The key in a file: 32 bytes, or 64 hex digits. None without a path.
+Result<std::optional<std::array<uint8_t, 32>>> ReadKey(const std::string& path);
+// Null: no key was given.
+Result<std::unique_ptr<runtime::Sealer>> ReadSealer(const std::string& path);
+
+// --key-file and --recompute, of verbs that go on from a kept context.
+void AddContextFlags(CLI::App* verb, std::string* key_file, bool* recompute);
 
 Error Internal(const v1::Error& error);
 template <typename T>
@@ -37,6 +49,8 @@ Result<std::vector<int32_t>> TokensFor(const std::string& model, const std::stri
 // An answer that goes on from a saved context, or is saved as one, or both.
 struct ContextRun {
   std::string from, save_as;        // names; empty: none
+  std::string key_file;             // of what is read and written; empty: not sealed
+  bool recompute = false;           // `from` may be another model's: its ids are taken
   std::vector<int32_t> prompt;      // what is appended first; may be empty with `from`
   v1::GenerateOptions options;
   std::function<void(int32_t)> on_token;

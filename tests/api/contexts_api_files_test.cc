@@ -85,6 +85,40 @@ TEST_F(ContextsApi, ASaveTakesTheStateAsItWasWhenAnAnswerIsUnderWay) {
   EXPECT_EQ(Draw(*restored, 8), Cold(tokens, 8));
 }
 
+TEST_F(ContextsApi, ARestoreRunsBesideAnAnswerAndChangesNothingOfIt) {
+  const auto tokens = SomeTokens(120, 17);
+  Engine engine = Open();
+  Context kept = New(engine);
+  Append(kept, SomeTokens(1500, 18), "early");
+  Append(kept, SomeTokens(1500, 19));
+  ASSERT_TRUE(kept.Save("long").ok());
+  const Digest digest = *kept.StateDigest();
+  Context context = New(engine);
+  Append(context, tokens);
+  GenerateOptions options;
+  options.tokens_max = 300;
+  options.sampling = {.temperature = 1.0, .seed = 1};
+  options.model_stops = false;
+  auto stream = context.Start(options);
+  ASSERT_TRUE(stream.ok());
+  std::vector<Context> restored;
+  int64_t beside = 0;
+  for (int i = 0; i < 4; ++i) {
+    // Another salt each time: none finds what the one before has put there.
+    Restored report;
+    auto again = engine.Restore("long", {.salt = std::to_string(i)}, &report);
+    ASSERT_TRUE(again.ok()) << again.error().ToString();
+    EXPECT_EQ(report.state, 2999);
+    beside += context.info().running;
+    restored.push_back(std::move(*again));
+  }
+  EXPECT_GT(beside, 0);
+  const auto generated = stream->Finish();
+  ASSERT_TRUE(generated.ok());
+  EXPECT_EQ(generated->tokens, Cold(tokens, 300));
+  for (Context& each : restored) EXPECT_EQ(*each.StateDigest(), digest);
+}
+
 TEST_F(ContextsApi, SealedAndCompressedFilesNeedTheirKey) {
   Engine engine = Open();
   Context context = New(engine);

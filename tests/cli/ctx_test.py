@@ -5,10 +5,12 @@ Usage: ctx_test.py LODE_BINARY SOURCE_DIR
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 LODE, SOURCE = sys.argv[1:3]
@@ -170,6 +172,90 @@ class CtxTest(unittest.TestCase):
         self.assert_bad(refused, "model")
         numerics = self.run_lode("generate", "demo", "--activations", "f32", "--context", "play", "-p", "x", "-n", "1")
         self.assert_bad(numerics, "numerics")
+
+    def chat(self, *messages, context="talk", flags=()):
+        """Answers, and of each the tokens of the prompt, those reused, those of the answer."""
+        env = {**os.environ, "LODE_HOME": self.path("home")}
+        named = ["--context", context] if context else []
+        result = subprocess.run([LODE, "chat", "demo", *named, "-n", "24", *flags],
+                                input="".join(m + "\n" for m in messages), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, timeout=120, env=env)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        turns = []
+        for line in result.stderr.splitlines():
+            prompt = re.search(r"prompt (\d+) tokens(?: \((\d+) reused)?", line)
+            if prompt:
+                answer = re.search(r"answer (\d+) tokens", line)
+                turns.append((int(prompt[1]), int(prompt[2] or 0), int(answer[1]) if answer else 0))
+        return result.stdout, turns
+
+    def test_a_dialogue_is_there_tomorrow_with_every_token(self):
+        said = ["To be, or not to be?", "And who are you?", "Speak again, " + "sweet " * 40 + "lord."]
+        texts, whole = self.chat(*said, context=None)
+        apart, turns = "", []
+        for message in said:
+            text, turn = self.chat(message)
+            apart += text
+            turns += turn
+            prompt, _, answer = turn[0]
+            self.assertEqual(self.json("ctx", "show", "talk")["tokens"], prompt + answer)
+        self.assertEqual(apart, texts)
+        self.assertEqual(turns, whole)  # what is reused, too: nothing more is computed
+        self.assertGreater(turns[2][1], 40)
+        self.assertEqual(self.json("ctx", "verify", "talk", "--recompute", "demo")["damage"], [])
+        # Another answer to the last message goes on from the state before it.
+        _, again = self.chat("/regen")
+        self.assertGreater(again[0][1], turns[2][0] - 40)
+
+    def test_a_killed_chat_loses_the_running_turn_at_most(self):
+        self.chat("One.", "Two.")
+        before = self.json("ctx", "show", "talk")
+        env = {**os.environ, "LODE_HOME": self.path("home")}
+        for delay in (0.0, 0.02, 0.1):
+            with subprocess.Popen([LODE, "chat", "demo", "--context", "talk", "-n", "3000", "-m", "Three."],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as running:
+                self.assertNotEqual(running.stdout.read(1), b"")  # it answers
+                time.sleep(delay)
+                running.kill()
+            self.assertEqual(self.json("ctx", "show", "talk"), before)
+        self.assertEqual(self.json("ctx", "verify", "talk")["damage"], [])
+        _, turns = self.chat("Three.")
+        self.assertGreater(turns[0][1], 0)
+        self.assertEqual(len(self.json("ctx", "show", "talk")["meta"]["messages"]), 6)
+
+    def test_a_sealed_dialogue_needs_its_key(self):
+        key, other = self.write("key", "ab" * 32), self.write("other", "cd" * 32)
+        open_text, open_turns = self.chat("My secret is Rosebud.", "What is it?", context="open")
+        first, turns = self.chat("My secret is Rosebud.", flags=["--key-file", key])
+        for flags in ([], ["--key-file", other]):
+            refused = self.run_lode("chat", "demo", "--context", "talk", "-m", "What is it?", *flags)
+            self.assert_bad(refused, "key")
+        second, more = self.chat("What is it?", flags=["--key-file", key])
+        self.assertEqual((first + second, turns + more), (open_text, open_turns))
+        for file in os.listdir(self.path("home/contexts")):
+            with open(self.path("home/contexts/" + file), "rb") as bytes_of:
+                self.assertEqual(b"Rosebud" in bytes_of.read(), file.startswith("open"), file)
+        # A text, too.
+        self.lode("generate", "demo", "-p", "Rosebud is", "-n", "4", "--save", "told", "--key-file", key)
+        self.assert_bad(self.run_lode("generate", "demo", "--context", "told", "-n", "4"), "key")
+        went_on = self.json("generate", "demo", "--context", "told", "-n", "4", "--key-file", key)
+        self.assertEqual(went_on["computed_tokens"], 1)
+
+    def test_what_another_precision_made_is_computed_anew_when_asked_to(self):
+        self.chat("To be?")
+        self.make()
+        f32 = ["--activations", "f32"]
+        refused = self.run_lode("chat", "demo", *f32, "--context", "talk", "-m", "x", "-n", "1")
+        self.assert_bad(refused, "numerics", "--recompute")
+        _, turns = self.chat("Or not?", flags=[*f32, "--recompute"])
+        self.assertEqual(turns[0][1], 0)
+        self.assertEqual(len(self.json("ctx", "show", "talk")["meta"]["messages"]), 4)
+        refused = self.run_lode("generate", "demo", *f32, "--context", "play", "-n", "1")
+        self.assert_bad(refused, "numerics", "--recompute")
+        went_on = self.json("generate", "demo", *f32, "--context", "play", "-n", "2", "--recompute")
+        self.assertGreater(went_on["computed_tokens"], 500)
+        # A dialogue does not begin in the middle of a text.
+        self.assert_bad(self.run_lode("chat", "demo", "--context", "play", "-m", "x"), "no dialogue")
 
     def test_wrong_names_are_sentences(self):
         self.assert_bad(self.run_lode("ctx", "show", "nothing"), "no saved context")

@@ -3,7 +3,6 @@
 #include <zstd.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "base/check.h"
 
@@ -20,16 +19,6 @@ void Split(std::span<const std::byte> raw, size_t width, std::byte* planes) {
     for (size_t i = 0; i < count; ++i) plane[i] = raw[i * width + b];
   }
   std::copy(raw.begin() + static_cast<ptrdiff_t>(count * width), raw.end(), planes + count * width);
-}
-
-void Join(const std::byte* planes, size_t width, std::span<std::byte> raw) {
-  const size_t count = raw.size() / width;
-  for (size_t b = 0; b < width; ++b) {
-    const std::byte* const plane = planes + b * count;
-    for (size_t i = 0; i < count; ++i) raw[i * width + b] = plane[i];
-  }
-  std::copy(planes + count * width, planes + raw.size(),
-            raw.begin() + static_cast<ptrdiff_t>(count * width));
 }
 
 // Empty when it does not get smaller than `bytes_max`.
@@ -69,30 +58,64 @@ namespace {
 
 Error Wrong() { return Error(Code::kBadInput, "its compressed bytes are damaged"); }
 
-struct StreamDeleter {
-  void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
-};
+ZSTD_DStream* Stream(void* stream) { return static_cast<ZSTD_DStream*>(stream); }
 
 }  // namespace
 
-Result<void> CheckCompressed(std::span<const std::byte> bytes, uint64_t raw_bytes) {
-  const std::unique_ptr<ZSTD_DStream, StreamDeleter> stream(ZSTD_createDStream());
-  if (stream == nullptr) return Error(Code::kNoSpace, "there is no memory to decompress");
-  if (ZSTD_getFrameContentSize(bytes.data(), bytes.size()) != raw_bytes) return Wrong();
-  std::vector<std::byte> piece(ZSTD_DStreamOutSize());
+Decompressor::Decompressor(std::span<std::byte> raw, uint64_t raw_bytes, uint8_t planes)
+    : raw_(raw), raw_bytes_(raw_bytes), width_(planes), stream_(ZSTD_createDStream()),
+      piece_(ZSTD_DStreamOutSize()) {
+  LODE_CHECK(planes == 1 || planes == 2 || planes == 4);
+  LODE_CHECK(raw.empty() || raw.size() == raw_bytes);
+}
+
+Decompressor::~Decompressor() { ZSTD_freeDStream(Stream(stream_)); }
+
+Result<void> Decompressor::Push(std::span<const std::byte> bytes) {
+  if (stream_ == nullptr) return Error(Code::kNoSpace, "there is no memory to decompress");
   ZSTD_inBuffer in = {bytes.data(), bytes.size(), 0};
-  uint64_t total = 0;
-  size_t state = 1;  // 0 once the frame is complete
-  while (state != 0) {
-    ZSTD_outBuffer out = {piece.data(), piece.size(), 0};
-    const size_t in_before = in.pos;
-    state = ZSTD_decompressStream(stream.get(), &out, &in);
-    if (ZSTD_isError(state) != 0) return Wrong();
-    total += out.pos;
-    if (total > raw_bytes || (out.pos == 0 && in.pos == in_before)) return Wrong();
+  bool full = false;  // there may be more to come out
+  while (in.pos < in.size || full) {
+    if (state_ == 0) return Wrong();  // something stands behind the frame
+    ZSTD_outBuffer out = {piece_.data(), piece_.size(), 0};
+    state_ = ZSTD_decompressStream(Stream(stream_), &out, &in);
+    if (ZSTD_isError(state_) != 0 || out.pos > raw_bytes_ - done_) return Wrong();
+    if (!raw_.empty()) Place({piece_.data(), out.pos});
+    done_ += out.pos;
+    full = out.pos == out.size && state_ != 0;
   }
-  if (total != raw_bytes || in.pos != in.size) return Wrong();
   return {};
+}
+
+Result<void> Decompressor::Finish() {
+  if (state_ != 0 || done_ != raw_bytes_) return Wrong();
+  return {};
+}
+
+// Byte b of every element, for each b, goes back to its element.
+void Decompressor::Place(std::span<const std::byte> bytes) {
+  const uint64_t count = raw_bytes_ / width_;
+  uint64_t at = done_;
+  while (!bytes.empty()) {
+    const uint64_t plane = count == 0 ? width_ : at / count;
+    if (width_ == 1 || plane >= width_) {
+      std::copy(bytes.begin(), bytes.end(), raw_.begin() + static_cast<ptrdiff_t>(at));
+      return;
+    }
+    const uint64_t first = at - plane * count;
+    const uint64_t run = std::min<uint64_t>(bytes.size(), count - first);
+    std::byte* const target = raw_.data() + first * width_ + plane;
+    for (uint64_t i = 0; i < run; ++i) target[i * width_] = bytes[i];
+    bytes = bytes.subspan(run);
+    at += run;
+  }
+}
+
+Result<void> CheckCompressed(std::span<const std::byte> bytes, uint64_t raw_bytes) {
+  if (ZSTD_getFrameContentSize(bytes.data(), bytes.size()) != raw_bytes) return Wrong();
+  Decompressor check({}, raw_bytes, 1);
+  LODE_TRY(check.Push(bytes));
+  return check.Finish();
 }
 
 Result<void> Decompress(std::span<const std::byte> bytes, uint8_t planes,
@@ -100,16 +123,14 @@ Result<void> Decompress(std::span<const std::byte> bytes, uint8_t planes,
   LODE_CHECK(planes == 1 || planes == 2 || planes == 4);
   // Before memory is taken: a frame that says another length is not worth it.
   if (ZSTD_getFrameContentSize(bytes.data(), bytes.size()) != raw.size()) return Wrong();
-  std::vector<std::byte> split;
-  std::span<std::byte> target = raw;
-  if (planes > 1) {
-    split.resize(raw.size());
-    target = split;
+  if (planes == 1) {
+    const size_t size = ZSTD_decompress(raw.data(), raw.size(), bytes.data(), bytes.size());
+    if (ZSTD_isError(size) != 0 || size != raw.size()) return Wrong();
+    return {};
   }
-  const size_t size = ZSTD_decompress(target.data(), target.size(), bytes.data(), bytes.size());
-  if (ZSTD_isError(size) != 0 || size != raw.size()) return Wrong();
-  if (planes > 1) Join(split.data(), planes, raw);
-  return {};
+  Decompressor out(raw, raw.size(), planes);
+  LODE_TRY(out.Push(bytes));
+  return out.Finish();
 }
 
 }  // namespace lode::runtime

@@ -2,6 +2,12 @@
 #include "runtime/saved/context_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
 
 #include "base/file.h"
 #include "runtime/saved/context_codec.h"
@@ -91,6 +97,48 @@ TEST_F(ContextTest, PayloadsStandAtPageBordersAndLargeStatesAtHugeOnes) {
   // Holes in front of the states take no room.
   EXPECT_LT(static_cast<uint64_t>(info.st_blocks) * 512, 2 * kStateAlign + (uint64_t{1} << 20));
   EXPECT_GT((*file)->file_bytes(), 3 * kStateAlign);
+}
+
+// Bytes of private memory that this process may write.
+uint64_t PrivateBytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  uint64_t kilobytes = 0;
+  while (status >> word) {
+    if (word == "VmData:") status >> kilobytes;
+  }
+  return kilobytes << 10;
+}
+
+TEST_F(ContextTest, AReadTakesNoMemoryBesideItsTarget) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the sanitizer needs memory of its own";
+#endif
+  const uint64_t kBytes = uint64_t{48} << 20, kBeside = uint64_t{8} << 20;
+  const auto sealer = MakeAesGcmSealer(TestKey(1));
+  const TestContext context(SomeTokens(8), {8}, {.slot_bytes = kBytes, .smooth = true});
+  for (const int level : {0, 1}) {
+    for (const bool seal : {false, true}) {
+      const Sealer* key = seal ? sealer.get() : nullptr;
+      ASSERT_TRUE(Open().Save("a", context.image, {.zstd_level = level, .sealer = key}).ok());
+      auto file = Open().OpenContext("a", {.sealer = key});
+      ASSERT_TRUE(file.ok());
+      ASSERT_EQ((*file)->compressed(), level != 0);
+      Bytes target(kBytes);
+      const pid_t child = ::fork();
+      if (child == 0) {
+        const rlim_t limit = PrivateBytes() + kBeside;
+        const rlimit limits = {limit, limit};
+        if (::setrlimit(RLIMIT_DATA, &limits) != 0) ::_exit(2);
+        if (!(*file)->ReadState(8, target).ok()) ::_exit(3);
+        if (target != context.states.at(8)) ::_exit(4);
+        ::_exit(0);
+      }
+      int status = -1;
+      ASSERT_EQ(::waitpid(child, &status, 0), child);
+      EXPECT_EQ(status, 0) << "level " << level << (seal ? ", sealed" : "");
+    }
+  }
 }
 
 TEST_F(ContextTest, RunsAreKeptAndChangeTheChain) {

@@ -25,6 +25,24 @@ Result<void> Unseal(const PayloadKey& key, const ContextRecord& record,
                           plain);
 }
 
+Result<void> UnsealInPieces(const PayloadKey& key, const ContextRecord& record,
+                            std::span<const std::byte> stored,
+                            FunctionRef<Result<void>(std::span<const std::byte>)> take) {
+  ContextNonce nonce;
+  std::copy_n(stored.begin(), nonce.size(), nonce.begin());
+  return key.sealer->OpenInPieces(key.salt, nonce, Authenticated(key, record),
+                                  stored.subspan(nonce.size()), take);
+}
+
+// An empty `target`: only checked.
+Result<void> UnsealCompressed(const PayloadKey& key, const ContextRecord& record,
+                              std::span<const std::byte> stored, std::span<std::byte> target) {
+  Decompressor out(target, record.raw_bytes, record.planes);
+  LODE_TRY(UnsealInPieces(key, record, stored,
+                          [&](std::span<const std::byte> piece) { return out.Push(piece); }));
+  return out.Finish();
+}
+
 Result<void> CheckHash(const ContextRecord& record, std::span<const std::byte> stored) {
   if (HashPayload(stored) == record.hash) return {};
   return Error(Code::kBadInput, "its checksum is wrong");
@@ -80,20 +98,17 @@ Result<void> DecodePayload(const PayloadKey& key, const ContextRecord& record,
     return {};
   }
   if (record.codec == RecordCodec::kRaw) return Unseal(key, record, stored, target);
-  std::vector<std::byte> opened(stored.size() - sizeof(ContextNonce) - key.sealer->overhead());
-  LODE_TRY(Unseal(key, record, stored, opened));
-  return Decompress(opened, record.planes, target);
+  return UnsealCompressed(key, record, stored, target);
 }
 
 Result<void> CheckPayload(const PayloadKey& key, const ContextRecord& record,
                           std::span<const std::byte> stored) {
   LODE_TRY(CheckHash(record, stored));
   if (!IsKnown(record.type)) return {};
-  std::vector<std::byte> opened;
   if (record.sealed) {
-    opened.resize(stored.size() - sizeof(ContextNonce) - key.sealer->overhead());
-    LODE_TRY(Unseal(key, record, stored, opened));
-    stored = opened;
+    if (record.codec != RecordCodec::kRaw) return UnsealCompressed(key, record, stored, {});
+    return UnsealInPieces(key, record, stored,
+                          [](std::span<const std::byte>) { return Result<void>(); });
   }
   if (record.codec == RecordCodec::kRaw) return {};
   return CheckCompressed(stored, record.raw_bytes);

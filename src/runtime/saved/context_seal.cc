@@ -17,6 +17,7 @@ using Key = std::array<std::byte, 32>;
 
 constexpr size_t kTag = 16;
 constexpr size_t kPieceBytes = size_t{1} << 28;  // EVP counts in int
+constexpr size_t kOpenedBytes = size_t{128} << 10;
 
 struct CipherDeleter {
   void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
@@ -85,19 +86,45 @@ class AesGcmSealer final : public Sealer {
         return Failed();
       }
     }
-    std::array<unsigned char, kTag> tag;
-    std::copy_n(In(sealed.data() + plain.size()), kTag, tag.begin());
-    std::array<unsigned char, kTag> rest;
-    if (EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, static_cast<int>(kTag),
-                            tag.data()) != 1 ||
-        EVP_DecryptFinal_ex(context.get(), rest.data(), &bytes) != 1) {
-      return Error(Code::kBadInput, "it is not what was sealed with this key");
+    return End(context.get(), sealed.last(kTag));
+  }
+
+  Result<void> OpenInPieces(
+      const ContextSalt& salt, const ContextNonce& nonce, std::span<const std::byte> header,
+      std::span<const std::byte> sealed,
+      FunctionRef<Result<void>(std::span<const std::byte> piece)> take) const override {
+    LODE_CHECK(sealed.size() >= kTag);
+    const auto context = Start(salt, nonce, header, /*encrypt=*/false);
+    if (context == nullptr) return Failed();
+    std::vector<std::byte> plain(kOpenedBytes);
+    const std::span<const std::byte> rest = sealed.first(sealed.size() - kTag);
+    for (size_t at = 0; at < rest.size(); at += kOpenedBytes) {
+      const auto piece = rest.subspan(at, std::min(kOpenedBytes, rest.size() - at));
+      int bytes = 0;
+      if (EVP_DecryptUpdate(context.get(), Out(plain.data()), &bytes, In(piece.data()),
+                            static_cast<int>(piece.size())) != 1) {
+        return Failed();
+      }
+      LODE_TRY(take(std::span<const std::byte>(plain).first(piece.size())));
     }
-    return {};
+    return End(context.get(), sealed.last(kTag));
   }
 
  private:
   using Context = std::unique_ptr<EVP_CIPHER_CTX, CipherDeleter>;
+
+  // Whether the tag is that of what was decrypted.
+  static Result<void> End(EVP_CIPHER_CTX* context, std::span<const std::byte> expected) {
+    std::array<unsigned char, kTag> tag, rest;
+    std::copy_n(In(expected.data()), kTag, tag.begin());
+    int bytes = 0;
+    if (EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(kTag), tag.data()) !=
+            1 ||
+        EVP_DecryptFinal_ex(context, rest.data(), &bytes) != 1) {
+      return Error(Code::kBadInput, "it is not what was sealed with this key");
+    }
+    return {};
+  }
 
   static Error Failed() { return Error(Code::kInternal, "the encryption library failed"); }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 
+#include "base/function_ref.h"
 #include "base/result.h"
 #include "runtime/saved/context_chain.h"
 
@@ -33,6 +34,12 @@ class Sealer {
   virtual Result<void> Open(const ContextSalt& salt, const ContextNonce& nonce,
                             std::span<const std::byte> header, std::span<const std::byte> sealed,
                             std::span<std::byte> plain) const = 0;
+  // The same in pieces of bounded length, in order. Whether it is what was sealed is only known at
+  // the end: until then the pieces are an enemy's. Errors: those of `take`, too.
+  virtual Result<void> OpenInPieces(
+      const ContextSalt& salt, const ContextNonce& nonce, std::span<const std::byte> header,
+      std::span<const std::byte> sealed,
+      FunctionRef<Result<void>(std::span<const std::byte> piece)> take) const = 0;
 };
 
 // Each file is encrypted with a key of its own, HMAC-SHA256(key, salt): nonces need to differ
