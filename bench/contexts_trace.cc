@@ -346,6 +346,8 @@ Trace MixedTrace(uint64_t seed) {
 
 namespace {
 
+constexpr int64_t kTokensMax = int64_t{1} << 24;
+
 Result<std::vector<Token>> Ids(const Json* json, const char* what) {
   std::vector<Token> ids;
   if (json == nullptr || !json->is_array()) {
@@ -360,6 +362,29 @@ Result<std::vector<Token>> Ids(const Json* json, const char* what) {
   return ids;
 }
 
+// So many that no prompt will repeat, so nothing is taken for reusable that may not be.
+void AddUnknown(int64_t index, int64_t count, std::vector<Token>* out) {
+  const size_t first = out->size();
+  Write({~static_cast<uint64_t>(index), count}, out);
+  for (size_t i = first; i < out->size(); ++i) (*out)[i] = -2 - (*out)[i];
+}
+
+Result<void> ReadIds(const Json& line, int64_t index, SimRequest* request) {
+  LODE_ASSIGN(request->prompt, Ids(FindKey(line, "prompt"), "prompt"));
+  if (request->prompt.empty()) return Error(Code::kBadInput, "prompt is empty");
+  const Json* output = FindKey(line, "output");
+  if (output != nullptr && output->is_array()) {
+    LODE_ASSIGN(request->output, Ids(output, "output"));
+    return {};
+  }
+  const int64_t count = GetInt(line, "output", 0);
+  if (count < 0 || count > kTokensMax) {
+    return Error(Code::kBadInput, "output is no sensible number of tokens");
+  }
+  AddUnknown(index, count, &request->output);
+  return {};
+}
+
 Result<PointRole> RoleOf(const std::string& name) {
   for (int i = 0; i < runtime::kPointRoles; ++i) {
     const auto role = static_cast<PointRole>(i);
@@ -368,27 +393,71 @@ Result<PointRole> RoleOf(const std::string& name) {
   return Error(Code::kBadInput, "a probe's role is not known: " + name);
 }
 
+// Blocks of hashes: equal ones stand for equal tokens behind equal ones. Which ids they get does
+// not matter, so they follow from the hash.
+Result<std::vector<Token>> IdsOfBlocks(const Json& line, int64_t tokens, int64_t prompt) {
+  const auto list = [&](const char* name) -> Result<std::vector<uint64_t>> {
+    std::vector<uint64_t> hashes;
+    const Json* json = FindKey(line, name);
+    for (const Json& hash : json != nullptr && json->is_array() ? *json : Json::array()) {
+      if (!hash.is_number_integer()) {
+        return Error(Code::kBadInput, std::string(name) + " has something that is no number");
+      }
+      hashes.push_back(hash.get<uint64_t>());
+    }
+    return hashes;
+  };
+  LODE_ASSIGN(std::vector<uint64_t> blocks, list("hash_ids"));
+  LODE_ASSIGN(const std::vector<uint64_t> output, list("output_hash_ids"));
+  // Other recorders do not say how long a block is, and give those of the prompt alone.
+  int64_t size = GetInt(line, "block_tokens", 0);
+  for (const int64_t usual : {16, 512}) {
+    if (size == 0 && (prompt + usual - 1) / usual == std::ssize(blocks)) size = usual;
+  }
+  if (size < 1 || (prompt + size - 1) / size != std::ssize(blocks)) {
+    return Error(Code::kBadInput, "hash_ids do not fit input_length");
+  }
+  if (!output.empty()) {  // they begin with the block in which the prompt ends
+    blocks.resize(static_cast<size_t>(prompt / size));
+    blocks.insert(blocks.end(), output.begin(), output.end());
+  }
+  std::vector<Token> ids;
+  for (const uint64_t block : blocks) Write({block, size}, &ids);
+  if (std::ssize(ids) < tokens && !output.empty()) {
+    return Error(Code::kBadInput, "output_hash_ids do not fit output_length");
+  }
+  ids.resize(static_cast<size_t>(std::min(tokens, std::ssize(ids))));
+  return ids;
+}
+
+Result<void> ReadBlocks(const Json& line, int64_t index, SimRequest* request) {
+  const int64_t prompt = GetInt(line, "input_length", 0), output = GetInt(line, "output_length", 0);
+  if (prompt < 1 || output < 0 || prompt + output > kTokensMax) {
+    return Error(Code::kBadInput, "input_length or output_length makes no sense");
+  }
+  const bool known = FindKey(line, "output_hash_ids") != nullptr;
+  LODE_ASSIGN(std::vector<Token> ids,
+              IdsOfBlocks(line, known ? prompt + output : prompt, prompt));
+  request->prompt.assign(ids.begin(), ids.begin() + prompt);
+  request->output.assign(ids.begin() + prompt, ids.end());
+  if (!known) AddUnknown(index, output, &request->output);
+  return {};
+}
+
 Result<SimRequest> ReadRequest(const Json& line, std::map<std::string, int>* tenants,
                                int64_t index) {
   SimRequest request;
   request.arrival = GetDouble(line, "arrival", static_cast<double>(index));
+  if (FindKey(line, "timestamp") != nullptr) {
+    request.arrival = GetDouble(line, "timestamp", 0.0) * 1e-3;
+  }
   const Json* tenant = FindKey(line, "tenant");
   const std::string name = tenant == nullptr ? "" : DumpJson(*tenant);
   request.tenant = tenants->try_emplace(name, static_cast<int>(tenants->size())).first->second;
-  LODE_ASSIGN(request.prompt, Ids(FindKey(line, "prompt"), "prompt"));
-  if (request.prompt.empty()) return Error(Code::kBadInput, "prompt is empty");
-  const Json* output = FindKey(line, "output");
-  if (output != nullptr && output->is_array()) {
-    LODE_ASSIGN(request.output, Ids(output, "output"));
+  if (FindKey(line, "hash_ids") != nullptr) {
+    LODE_TRY(ReadBlocks(line, index, &request));
   } else {
-    // How many only: ids that no prompt will repeat, so nothing is taken for reusable that may not
-    // be.
-    const int64_t count = GetInt(line, "output", 0);
-    if (count < 0 || count > (int64_t{1} << 24)) {
-      return Error(Code::kBadInput, "output is no sensible number of tokens");
-    }
-    Write({~static_cast<uint64_t>(index), count}, &request.output);
-    for (Token& id : request.output) id = -2 - id;
+    LODE_TRY(ReadIds(line, index, &request));
   }
   const std::string finish = GetString(line, "finish", "stop");
   if (finish == "tool_call") request.finish = FinishReason::kToolCall;

@@ -43,9 +43,8 @@ Trace AssistantTrace(uint64_t seed, bool clock);
 // Chats, tool loops, two fan-outs of 16, retrieval, branches and assistants of four tenants.
 Trace MixedTrace(uint64_t seed);
 
-// One JSON object a line: {"tenant": name or number, "prompt": [ids], "output": [ids] or how many,
-// "arrival": seconds, "finish": "stop" | "tool_call" | "length" (optional), "probes":
-// [{"offset": n, "role": "next-user" ...}] (optional)}. Errors: kBadInput with the line.
+// Recorded requests (docs/TRACES.md): of hashed blocks, as `lode chat --trace` and others write
+// them, or of ids. Errors: kBadInput with the line.
 Result<Trace> ReadTrace(const std::string& path);
 
 }  // namespace lode::bench

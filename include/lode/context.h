@@ -138,6 +138,10 @@ struct ContextOptions {
   std::string salt = {};    // contexts with other salts share nothing, even within a tenant
   std::string name = {};    // a label, and what it is saved as; empty: none
   Pin pin = Pin::kNone;
+  // Not used for so long, and not pinned, it expires: then its ids are forgotten and every call is
+  // refused with kNotFound. It is saved along; `lode ctx gc` removes the file as late. 0: never.
+  double ttl_seconds = 0.0;
+  std::string adapter = {};  // there are none yet: kUnsupported unless it is empty
 };
 
 struct AppendOptions {
@@ -163,6 +167,8 @@ struct GenerateOptions {
   std::vector<Token> stop_ids = {};  // beside the model's own; none of them becomes part of it
   bool model_stops = true;           // false: only stop_ids end it
   bool logprobs = false;
+  // Only these and the stop ids are drawn; empty: all.
+  std::vector<Token> allowed = {};
 };
 
 struct SaveOptions {
@@ -258,6 +264,8 @@ struct Info {
   Pin pin = Pin::kNone;
   bool running = false;
   std::map<std::string, int64_t> marks;
+  double ttl_seconds = 0.0, idle_seconds = 0.0;
+  bool expired = false;
 };
 
 // What became of a restored context.
@@ -335,6 +343,7 @@ class Context {
   std::vector<Token> tokens() const;
   Info info() const;
   void SetName(const std::string& name);  // no file is renamed
+  void SetTtl(double seconds);            // of ContextOptions; 0: it does not expire
   // Names for offsets. Truncating drops those behind the end. Errors: kNotFound with the nearest.
   Status Mark(const std::string& mark, std::optional<int64_t> at = {});
   Result<int64_t> MarkedAt(const std::string& mark) const;
@@ -366,6 +375,12 @@ class Engine {
   // or numerics, with the fields that differ.
   Result<Context> Restore(const std::string& name, const RestoreOptions& options = {},
                           Restored* report = nullptr);
+
+  // A beginning that all may read, whatever their tenant and salt: a system text, say. It is
+  // computed once, now, and stays; a context that begins with it takes over a copy of its state
+  // instead of computing it. Whoever asks learns at most that somebody published it, and can
+  // neither change nor push out the original. Errors: those of Append.
+  Status Publish(std::span<const Token> tokens);
 
   // Special tokens written in the text are recognised; BOS as the model wants it with `bos`.
   Result<std::vector<Token>> Tokenize(const std::string& text, bool bos = false) const;

@@ -28,6 +28,11 @@ Error Busy() {
   return {Code::kBusy, "the context is running", "fork it instead, or wait until it is done"};
 }
 
+Error Expired() {
+  return {Code::kNotFound, "the context has expired: it was not used for longer than its ttl",
+          "a pin, or a longer ttl, keeps it"};
+}
+
 // Waits; none when the job is done.
 std::optional<Event> NextEvent(ContextJob* job) {
   std::unique_lock lock(job->mutex);
@@ -78,8 +83,10 @@ Result<Generated> Stream::Finish() {
 struct Context::Impl {
   std::shared_ptr<ContextCore> core;
   std::shared_ptr<ContextState> state;
+  bool keeps_pin = false;  // somebody else has the state, too
 
   ~Impl() {
+    if (keeps_pin) return;
     core->Post([state = state](ContextOwner* owner) {
       if (owner != nullptr) owner->Unpin(state.get());
     });
@@ -90,6 +97,7 @@ struct Context::Impl {
   Result<std::shared_ptr<ContextJob>> Claim(std::span<const Token> ids, const std::string& mark) {
     auto job = std::make_shared<ContextJob>();
     const std::lock_guard lock(state->mutex);
+    if (!state->Use()) return Expired();
     if (state->running) return Busy();
     job->state = state;
     job->text = state->text.Append(ids);
@@ -136,12 +144,17 @@ struct Context::Impl {
     ContextText text;
     {
       const std::lock_guard lock(state->mutex);
+      (void)state->Expired();
       text = state->text;
     }
     return text.Ids();
   }
 
   Result<Explanation> Explain(std::span<const Token> prompt) const {
+    {
+      const std::lock_guard lock(state->mutex);
+      if (!state->Use()) return Expired();
+    }
     const auto fits = core->Check(prompt, 0);
     if (!fits.ok()) return Public(fits.error());
     if (prompt.empty()) return Error{Code::kBadInput, "there are no tokens to explain", ""};
@@ -166,6 +179,7 @@ Result<Stream> Context::Start(const GenerateOptions& options) {
   auto job = std::make_shared<ContextJob>();
   {
     const std::lock_guard lock(state.mutex);
+    if (!state.Use()) return Expired();
     if (state.running) return Busy();
     if (state.text.size() == 0) {
       return Error{Code::kBadInput, "the context is empty", "append something to it"};
@@ -210,9 +224,10 @@ Result<std::vector<Context>> Context::Fork(int64_t n, std::optional<int64_t> at)
     return Error{Code::kBadInput, Format("%lld forks", static_cast<long long>(n)),
                  Format("take 0 to %lld", static_cast<long long>(kForksMax))};
   }
-  const ContextState& from = *impl_->state;
+  ContextState& from = *impl_->state;
   std::vector<Context> forks;
-  const std::lock_guard lock(impl_->state->mutex);
+  const std::lock_guard lock(from.mutex);
+  if (!from.Use()) return Expired();
   const int64_t size = from.text.size();
   if (at && (*at < 0 || *at > size)) {
     return Error{Code::kBadInput,
@@ -241,6 +256,7 @@ Status Context::Truncate(int64_t tokens) {
   ContextText text;
   {
     const std::lock_guard lock(state.mutex);
+    if (!state.Use()) return Expired();
     if (state.running) return Busy();
     if (tokens < 0 || tokens > state.text.size()) {
       return Error{Code::kBadInput,
@@ -265,6 +281,7 @@ Result<Saved> Context::Save(const std::string& name, const SaveOptions& options)
   bool running = false;
   {
     const std::lock_guard lock(impl_->state->mutex);
+    if (!impl_->state->Use()) return Expired();
     running = impl_->state->running || impl_->state->text.size() == 0;
   }
   if (!running) {  // what was evicted of it comes back first
@@ -276,6 +293,10 @@ Result<Saved> Context::Save(const std::string& name, const SaveOptions& options)
 
 Status Context::SetPin(Pin pin) {
   ContextState& state = *impl_->state;
+  {
+    const std::lock_guard lock(state.mutex);
+    if (!state.Use()) return Expired();
+  }
   if (pin == Pin::kMemory) {
     if (size() < 2) return Error{Code::kBadInput, "the context has no state yet", "append to it"};
     const auto computed = impl_->Compute({}, {}, true);
@@ -313,16 +334,20 @@ Result<Explanation> Context::Explain(std::span<const Token> prompt) const {
 
 int64_t Context::size() const {
   const std::lock_guard lock(impl_->state->mutex);
+  (void)impl_->state->Expired();
   return impl_->state->text.size();
 }
 
 std::vector<Token> Context::tokens() const { return impl_->Ids(); }
 
 Info Context::info() const {
-  const ContextState& state = *impl_->state;
-  const std::lock_guard lock(impl_->state->mutex);
-  return {state.name, state.tenant().name, state.text.size(),
-          state.pin,  state.running,       state.marks};
+  ContextState& state = *impl_->state;
+  const std::lock_guard lock(state.mutex);
+  const bool expired = state.Expired();
+  const std::chrono::duration<double> idle = ContextState::Clock::now() - state.used;
+  return {state.name,    state.tenant().name, state.text.size(),
+          state.pin,     state.running,       state.marks,
+          state.ttl_seconds, state.running ? 0.0 : idle.count(), expired};
 }
 
 void Context::SetName(const std::string& name) {
@@ -330,9 +355,15 @@ void Context::SetName(const std::string& name) {
   impl_->state->name = name;
 }
 
+void Context::SetTtl(double seconds) {
+  const std::lock_guard lock(impl_->state->mutex);
+  if (impl_->state->Use()) impl_->state->ttl_seconds = std::max(0.0, seconds);
+}
+
 Status Context::Mark(const std::string& mark, std::optional<int64_t> at) {
   ContextState& state = *impl_->state;
   const std::lock_guard lock(state.mutex);
+  if (!state.Use()) return Expired();
   const int64_t offset = at.value_or(state.text.size());
   if (mark.empty() || offset < 0 || offset > state.text.size()) {
     return Error{Code::kBadInput, "a mark needs a name and an offset inside the context", ""};
@@ -342,8 +373,9 @@ Status Context::Mark(const std::string& mark, std::optional<int64_t> at) {
 }
 
 Result<int64_t> Context::MarkedAt(const std::string& mark) const {
-  const ContextState& state = *impl_->state;
-  const std::lock_guard lock(impl_->state->mutex);
+  ContextState& state = *impl_->state;
+  const std::lock_guard lock(state.mutex);
+  if (state.Expired()) return Expired();
   if (const auto found = state.marks.find(mark); found != state.marks.end()) return found->second;
   std::vector<std::string> names;
   for (const auto& [name, offset] : state.marks) names.push_back(name);
@@ -356,6 +388,7 @@ Result<Digest> Context::Chain() const {
   const auto prints = impl_->core->Fingerprints();
   if (!prints.ok()) return Public(prints.error());
   const std::vector<Token> ids = impl_->Ids();
+  if (info().expired) return Expired();
   const auto chain = runtime::ChainTokens((*prints)->model.digest, (*prints)->numerics.digest,
                                           runtime::kTokensPerPage, ids, {});
   return chain.empty() ? Digest{} : Public(chain.back());
@@ -408,17 +441,33 @@ Result<Engine> Engine::Open(const std::string& model, const EngineOptions& optio
 }
 
 Result<Context> Engine::NewContext(const ContextOptions& options) {
-  if (options.pin == Pin::kMemory) {
-    auto context = impl_->New(options.tenant, options.salt, options.name);
-    if (!context.ok()) return context;
-    context->impl_->state->pin = Pin::kMemory;  // from the first state on
-    return context;
+  if (!options.adapter.empty()) {
+    return Error{Code::kUnsupported, "there is no adapter " + Quote(options.adapter, 120),
+                 "adapters cannot be loaded yet; leave it empty for the model itself"};
   }
   if (options.pin == Pin::kDisk) {
     return Error{Code::kBadInput, "a new context has nothing to keep on disk",
                  "SetPin(Pin::kDisk) when it has"};
   }
-  return impl_->New(options.tenant, options.salt, options.name);
+  auto context = impl_->New(options.tenant, options.salt, options.name);
+  if (!context.ok()) return context;
+  ContextState& state = *context->impl_->state;
+  if (options.pin == Pin::kMemory) state.pin = Pin::kMemory;  // from the first state on
+  state.ttl_seconds = std::max(0.0, options.ttl_seconds);
+  return context;
+}
+
+Status Engine::Publish(std::span<const Token> tokens) {
+  if (tokens.size() < 2) return Error{Code::kBadInput, "there is nothing to publish", ""};
+  auto state = std::make_shared<ContextState>();
+  state->root = impl_->core->PublicRoot();
+  Context context(std::unique_ptr<Context::Impl>(new Context::Impl{impl_->core, state}));
+  const auto computed = context.impl_->Compute(tokens, {}, true);
+  if (!computed.ok()) return computed.error();
+  const auto published = impl_->core->Publish(state, tokens.first(tokens.size() - 1));
+  if (!published.ok()) return Public(published.error());
+  context.impl_->keeps_pin = true;
+  return Done{};
 }
 
 Result<Context> Engine::Restore(const std::string& name, const RestoreOptions& options,

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "base/topology.h"
+#include "runtime/saved/copy_point.h"
 #include "runtime/saved/saved_context.h"
 
 namespace lode::api {
@@ -58,6 +59,23 @@ ContextRoot::~ContextRoot() {
   });
 }
 
+bool ContextState::Expired() {
+  const bool late = ttl_seconds > 0.0 && !running && pin == v1::Pin::kNone &&
+                    std::chrono::duration<double>(Clock::now() - used).count() > ttl_seconds;
+  if (late && !expired) {
+    expired = true;
+    text = ContextText();
+    marks.clear();
+  }
+  return expired;
+}
+
+bool ContextState::Use() {
+  if (Expired()) return false;
+  used = Clock::now();
+  return true;
+}
+
 // --- What the owner thread has -------------------------------------------------------------------
 
 Result<runtime::RootId> ContextOwner::Root(const ContextState& state) {
@@ -80,6 +98,24 @@ Result<void> ContextOwner::MovePin(ContextState* state, std::span<const int32_t>
 void ContextOwner::Unpin(ContextState* state) {
   if (state->memory_pin == runtime::kNone) return;
   scheduler->tree().Unpin(std::exchange(state->memory_pin, runtime::kNone));
+}
+
+void ContextOwner::TakePublished(runtime::RootId root, std::span<const int32_t> ids) {
+  const Published* best = nullptr;
+  for (const Published& each : published) {
+    const bool longer = best == nullptr || each.tokens.size() > best->tokens.size();
+    if (longer && each.tokens.size() <= ids.size() &&
+        std::equal(each.tokens.begin(), each.tokens.end(), ids.begin())) {
+      best = &each;
+    }
+  }
+  if (best == nullptr) return;
+  const auto from = Root(*best->state);
+  if (!from.ok() || *from == root) return;
+  const auto there = scheduler->tree().Lookup(root, best->tokens, false);
+  if (there.resume == std::ssize(best->tokens)) return;
+  // Without room it is computed like any other text.
+  (void)runtime::CopyPoint(scheduler.get(), *from, root, best->tokens);
 }
 
 // --- Loading -------------------------------------------------------------------------------------
@@ -160,6 +196,8 @@ Result<void> ContextCore::AddTenants(ContextOwner* owner) {
     LODE_ASSIGN(tenant.id, owner->scheduler->AddTenant(limits));
     tenants_.emplace(options.name, std::move(tenant));
   }
+  // A key of its own beside those of tenants and salts, in the account of the one without a quota.
+  public_.digest = DigestOf({"lode.public.1"});
   return {};
 }
 
@@ -239,6 +277,7 @@ void ContextCore::Run(const std::shared_ptr<ContextJob>& job) {
     const auto root = owner->Root(*job->state);
     if (!root.ok()) return Finish(owner, job.get(), root.error(), v1::Stop::kCancelled);
     job->request.root = *root;
+    owner->TakePublished(*root, job->request.prompt);
     if (!job->draws) {  // its state may be there
       const auto match = owner->scheduler->tree().Lookup(*root, job->request.prompt, false);
       if (match.computed() == 0) {
@@ -250,6 +289,22 @@ void ContextCore::Run(const std::shared_ptr<ContextJob>& job) {
     if (!id.ok()) return Finish(owner, job.get(), id.error(), v1::Stop::kCancelled);
     job->id = *id;
     owner->jobs.emplace(*id, job);
+  });
+}
+
+std::shared_ptr<ContextRoot> ContextCore::PublicRoot() {
+  auto root = std::make_shared<ContextRoot>();
+  root->core = this;
+  root->tenant = &public_;
+  root->salt = runtime::DigestText(public_.digest);
+  return root;
+}
+
+Result<void> ContextCore::Publish(const std::shared_ptr<ContextState>& state,
+                                  std::span<const int32_t> ids) {
+  return Call([&](ContextOwner* owner) -> Result<void> {
+    owner->published.push_back({{ids.begin(), ids.end()}, state});
+    return {};
   });
 }
 
@@ -320,6 +375,7 @@ void ContextCore::Finish(ContextOwner* owner, ContextJob* job, std::optional<Err
     }
     if (!error && job->pins) state.pin = v1::Pin::kMemory;
     state.running = false;
+    state.used = ContextState::Clock::now();
   }
   {
     const std::lock_guard lock(job->mutex);

@@ -50,8 +50,13 @@ struct ContextRoot {
 
 // A context, shared by its handle and by what runs for it.
 struct ContextState {
+  using Clock = std::chrono::steady_clock;
+
   std::shared_ptr<ContextRoot> root;  // immutable
   const ContextTenant& tenant() const { return *root->tenant; }
+  // It is being used now. False: too late, it has expired, and its ids are gone. Needs the mutex.
+  bool Use();
+  bool Expired();  // the same, without using it
 
   std::mutex mutex;  // of what follows
   std::string name;
@@ -60,6 +65,9 @@ struct ContextState {
   v1::Pin pin = v1::Pin::kNone;
   std::map<std::string, int64_t> marks;
   std::string saved_as;  // the file that has its beginning; empty: none
+  double ttl_seconds = 0.0;  // 0: never
+  Clock::time_point used = Clock::now();
+  bool expired = false;
 
   runtime::PinId memory_pin = runtime::kNone;  // the owner thread's
 };
@@ -106,6 +114,14 @@ struct ContextOwner {
   std::map<runtime::RequestId, std::shared_ptr<ContextJob>> jobs;
   double prompt_seconds = 0.0;  // that prompts took so far,
   int64_t prompt_tokens = 0;    // and how many of them were computed
+  struct Published {
+    std::vector<int32_t> tokens;  // up to its state
+    std::shared_ptr<ContextState> state;
+  };
+  std::vector<Published> published;
+
+  // Copies the longest published beginning of these ids that this root does not have.
+  void TakePublished(runtime::RootId root, std::span<const int32_t> ids);
 
   Result<runtime::RootId> Root(const ContextState& state);
   // The newest state of the context that is in memory is pinned instead of what was. Errors: those
@@ -169,6 +185,11 @@ class ContextCore {
     ContextCore& core_;
   };
 
+  // What everybody may begin with lies in a root of its own. Of `state`, which is one there, `ids`
+  // are computed and pinned.
+  std::shared_ptr<ContextRoot> PublicRoot();
+  Result<void> Publish(const std::shared_ptr<ContextState>& state, std::span<const int32_t> ids);
+
   // Lets a job run; its state is marked as running already.
   void Run(const std::shared_ptr<ContextJob>& job);
   void Cancel(const std::shared_ptr<ContextJob>& job);
@@ -202,6 +223,7 @@ class ContextCore {
 
   v1::EngineOptions options_;
   std::map<std::string, ContextTenant> tenants_;
+  ContextTenant public_;  // owns what is published
   std::shared_ptr<const tensor::TensorSource> source_;
   model::Numerics numerics_;
   std::optional<TextTools> text_;

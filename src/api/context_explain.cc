@@ -34,6 +34,7 @@ Result<v1::Explanation> ExplainIn(ContextOwner* owner, const ContextState& state
                                   std::span<const int32_t> prompt,
                                   const std::optional<TextTools>& text) {
   LODE_ASSIGN(const runtime::RootId root, owner->Root(state));
+  owner->TakePublished(root, prompt);  // as asking for it would
   runtime::Explanation found = owner->scheduler->tree().Explain(root, prompt);
   // The tree counts in tokens unless somebody told it their cost.
   const double each = owner->prompt_tokens > 0

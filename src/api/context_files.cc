@@ -156,8 +156,10 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
   std::vector<int32_t> ids;
   std::map<std::string, int64_t> marks;
   std::string beginning;
+  double ttl = 0.0;
   {
     const std::lock_guard lock(state->mutex);
+    ttl = state->ttl_seconds;
     ids = state->text.Ids();
     marks = state->marks;
     beginning = state->saved_as;
@@ -181,6 +183,7 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
   image.tokens = ids;
   leased.context.AddTo(&image);
   image.meta = MetaOf(*state, marks, leased.prompt_rate);
+  if (ttl > 0.0) image.meta["ttl_seconds"] = ttl;
   const auto sealer = SealerOf(options.key);
   runtime::ContextSaveOptions save;
   save.zstd_level = options.zstd_level;
@@ -261,6 +264,9 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
       const auto value = offset.get<int64_t>();
       if (0 <= value && value <= state->text.size()) state->marks[mark] = value;
     }
+  }
+  if (const Json* ttl = FindKey(context.meta(), "ttl_seconds"); ttl && ttl->is_number()) {
+    state->ttl_seconds = std::max(0.0, ttl->get<double>());
   }
   if (place->in_engine && exact) state->saved_as = place->name;
   if (report == nullptr) return v1::Done{};

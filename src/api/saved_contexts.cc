@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <utility>
@@ -191,6 +192,16 @@ Result<void> ImportSaved(ContextStore* store, const std::string& path, const std
   return {};
 }
 
+namespace {
+
+bool Expired(const ContextFile& file, int64_t used) {
+  const Json* ttl = FindKey(file.meta(), "ttl_seconds");
+  if (ttl == nullptr || !ttl->is_number() || ttl->get<double>() <= 0.0) return false;
+  return static_cast<double>(std::time(nullptr)) - static_cast<double>(used) > ttl->get<double>();
+}
+
+}  // namespace
+
 Result<Garbage> CollectSaved(ContextStore* store, uint64_t bytes_max, bool dry_run) {
   LODE_ASSIGN(const auto entries, store->List());
   // Files by their digest: those of the contexts, and of what deltas lean on.
@@ -211,6 +222,7 @@ Result<Garbage> CollectSaved(ContextStore* store, uint64_t bytes_max, bool dry_r
     open.name_foreign = true;
     const auto file = store->OpenContext(entry.name, open);
     if (file.ok()) {
+      use.expired = !use.kept && Expired(**file, use.used);
       for (const ContextFile* at = file->get(); at != nullptr; at = at->parent()) {
         Part& part = parts[at->digest()];
         part.bytes = at->file_bytes();
@@ -221,7 +233,9 @@ Result<Garbage> CollectSaved(ContextStore* store, uint64_t bytes_max, bool dry_r
     all.push_back(std::move(use));
   }
   std::stable_sort(all.begin(), all.end(),
-                   [](const SavedUse& a, const SavedUse& b) { return a.used < b.used; });
+                   [](const SavedUse& a, const SavedUse& b) {
+                     return std::pair(!a.expired, a.used) < std::pair(!b.expired, b.used);
+                   });
   Garbage garbage;
   for (const auto& [digest, part] : parts) garbage.bytes_before += part.bytes;
   for (const SavedUse& use : all) {  // sealed or broken ones, whose parts nobody could look at
@@ -229,7 +243,7 @@ Result<Garbage> CollectSaved(ContextStore* store, uint64_t bytes_max, bool dry_r
   }
   garbage.bytes_after = garbage.bytes_before;
   for (SavedUse& use : all) {
-    if (garbage.bytes_after <= bytes_max) break;
+    if (!use.expired && garbage.bytes_after <= bytes_max) break;
     if (use.kept) {
       garbage.kept.push_back(use);
       continue;

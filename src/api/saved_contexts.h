@@ -41,14 +41,16 @@ struct SavedUse {
   uint64_t own_bytes = 0;   // of its file
   uint64_t freed_bytes = 0; // by removing it after those before it: records that others need stay
   bool kept = false;        // (contexts.h, KeepSaved)
+  bool expired = false;     // not used for longer than its ttl
 };
 struct Garbage {
   uint64_t bytes_before = 0, bytes_after = 0;
   std::vector<SavedUse> removed;  // in this order
   std::vector<SavedUse> kept;     // would have been next, but were asked to stay
 };
-// Removes contexts, least recently used first, until what is left takes at most `bytes_max`; those
-// that are kept stay. With `dry_run` only says what would go.
+// Removes contexts that have expired, then others, least recently used first, until what is left
+// takes at most `bytes_max`; those that are kept stay. (Of a sealed one nobody knows the ttl.) With
+// `dry_run` only says what would go.
 Result<Garbage> CollectSaved(runtime::ContextStore* store, uint64_t bytes_max, bool dry_run);
 
 }  // namespace lode::api

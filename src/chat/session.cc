@@ -110,8 +110,8 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
   std::string prompt;
   LODE_ASSIGN(const std::vector<int32_t> ids, Render(request, &prompt));
   runtime::GenerateOptions generate = options;
-  const std::vector<runtime::Probe> probes = FindProbes(request, ids);
-  generate.probes.insert(generate.probes.end(), probes.begin(), probes.end());
+  probes_ = FindProbes(request, ids);
+  generate.probes.insert(generate.probes.end(), probes_.begin(), probes_.end());
 
   text::OutputParserOptions parsing;
   // The prompt itself says whether the answer begins inside a trace.

@@ -44,6 +44,7 @@ class Session {
 
   // Prompt and answer of the last request, as token ids.
   const std::vector<int32_t>& tokens() const { return tokens_; }
+  const std::vector<runtime::Probe>& probes() const { return probes_; }  // of the last request
   runtime::Scheduler& scheduler() { return conversation_.scheduler(); }
 
  private:
@@ -60,6 +61,7 @@ class Session {
   SessionOptions options_;
   runtime::Conversation conversation_;
   std::vector<int32_t> tokens_;
+  std::vector<runtime::Probe> probes_;
   Json messages_;  // of the last request
 };
 

@@ -17,6 +17,7 @@
 #include "cli/in_context.h"
 #include "cli/model_flags.h"
 #include "cli/speed.h"
+#include "cli/trace.h"
 #include "cli/verbs.h"
 #include "runtime/saved/saved_context.h"
 
@@ -29,8 +30,8 @@ struct Flags {
   std::string system, message;
   int64_t count = 1024;
   std::string context;  // a number of tokens, or the name of a kept one
-  std::string key_file;
-  bool recompute = false;
+  std::string key_file, trace;
+  bool recompute = false, trace_ids = false;
   bool think = false, no_think = false, no_special = false, quiet = false;
 };
 
@@ -166,6 +167,23 @@ class Dialogue {
     return {};
   }
 
+  // In the file of --trace.
+  Result<void> Record(const runtime::GenerateReport& report) {
+    if (flags_.trace.empty()) return {};
+    LODE_ASSIGN(TraceFile trace, TraceFile::Open(flags_.trace, flags_.trace_ids));
+    TracedRequest request;
+    request.tokens = session_.tokens();
+    request.prompt = report.prompt_tokens;
+    request.probes = session_.probes();
+    request.length = report.reason == runtime::StopReason::kLength ||
+                     report.reason == runtime::StopReason::kContextFull;
+    request.reused = report.reused_tokens;
+    request.reason = Name(report.match.reason);
+    request.prompt_seconds = report.prompt_seconds;
+    request.answer_seconds = report.generate_seconds;
+    return trace.Add(request);
+  }
+
   Result<void> Answer() {
     Json request;
     request["messages"] = messages_;
@@ -192,6 +210,7 @@ class Dialogue {
     messages_.push_back(std::move(said));
     if (!flags_.quiet) PrintSpeed(reply.report, *running_.engine, energy.Joules());
     LODE_TRY(Keep());
+    LODE_TRY(Record(reply.report));
     if (reply.report.reason == runtime::StopReason::kContextFull) {
       std::fprintf(stderr, "The context of %lld tokens is full; /reset starts anew, --context N "
                            "makes more room.\n",
@@ -336,6 +355,7 @@ void AddChat(CLI::App& app, Action* action) {
                    "from there next time")
       ->type_name("N|NAME");
   AddContextFlags(verb, &flags->key_file, &flags->recompute);
+  AddTraceFlags(verb, &flags->trace, &flags->trace_ids);
   verb->add_option("--system", flags->system, "a text that sets the scene");
   verb->add_option("-m,--message", flags->message, "ask this one thing and leave");
   verb->add_option("-n,--tokens", flags->count, "at most so many tokens an answer")

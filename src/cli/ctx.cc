@@ -96,6 +96,9 @@ void PrintFile(const runtime::ContextFile& file) {
   if (!file.chain().empty()) {
     Print("  chain      " + runtime::DigestText(file.chain().back(), 32) + "\n");
   }
+  if (const Json* ttl = FindKey(file.meta(), "ttl_seconds"); ttl && ttl->is_number()) {
+    Print(Format("  expires    when it was not used for %.0f seconds\n", ttl->get<double>()));
+  }
   if (file.is_delta()) {
     Print(Format("  builds on  %s, the first %lld tokens\n", file.parent_name().c_str(),
                  static_cast<long long>(file.shared_tokens())));
@@ -200,6 +203,9 @@ void AddMaking(Verbs* verbs, CtxFlags* flags) {
   make->add_option("--every", flags->every,
                    "also keep the state after each so many tokens, for forks that begin there")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 40));
+  make->add_option("--ttl", flags->ttl,
+                   "it expires when it was not used for so long (90, 15m, 12h, 7d): `lode ctx gc` "
+                   "then removes it, unless it is pinned");
   make->add_flag("--force", flags->force, "replace one of that name");
 
   CLI::App* fork = verbs->AddNamed(
@@ -246,7 +252,7 @@ void AddMoving(Verbs* verbs, CtxFlags* flags) {
   pin->add_flag("--off", flags->off, "it may go");
 
   CLI::App* gc = verbs->Add(
-      "gc", "remove unfinished saves, and with --keep the longest unused contexts",
+      "gc", "remove unfinished saves, expired contexts, and with --keep the longest unused ones",
       "Example: lode ctx gc --keep 20GB --dry-run\n"
       "Contexts go in order of their last use until the rest fits; pinned ones stay. What another "
       "context needs\nof a removed one stays on the disk.",

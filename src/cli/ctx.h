@@ -19,7 +19,7 @@ struct CtxFlags {
   ModelFlags model;
   std::string name, other;  // contexts; of some verbs one is a path
   std::vector<std::string> names;
-  std::string prompt, file, recompute, keep, key_file, text_model;
+  std::string prompt, file, recompute, keep, key_file, text_model, ttl;
   int64_t at = -1, tokens = 0, every = 0;
   int zstd = 0;
   bool json = false, force = false, off = false, dry_run = false, seal = false, no_special = false;
@@ -46,5 +46,7 @@ Result<std::unique_ptr<runtime::ContextFile>> OpenCtx(const runtime::ContextStor
                                                       const runtime::Sealer* sealer);
 // "8GiB", "500M": bytes. Errors: kBadInput.
 Result<uint64_t> ParseByteCount(const std::string& text);
+// "90", "15m", "12h", "7d": seconds; empty: 0. Errors: kBadInput.
+Result<double> ParseSeconds(const std::string& text);
 
 }  // namespace lode::cli

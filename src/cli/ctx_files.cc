@@ -83,6 +83,21 @@ Result<uint64_t> ParseByteCount(const std::string& text) {
   return Error(Code::kBadInput, Quote(text) + " is no number of bytes", "write 8GiB or 500MB");
 }
 
+Result<double> ParseSeconds(const std::string& text) {
+  if (text.empty()) return 0.0;
+  const std::pair<char, double> units[] = {{'s', 1.0}, {'m', 60.0}, {'h', 3600.0}, {'d', 86400.0}};
+  std::string number = text;
+  double unit = 1.0, count = 0.0;
+  for (const auto& [letter, seconds] : units) {
+    if (text.back() != letter) continue;
+    unit = seconds;
+    number.pop_back();
+  }
+  if (ParseDouble(number, &count) && count > 0.0 && count < 1e9) return count * unit;
+  return Error(Code::kBadInput, Quote(text) + " is no length of time",
+               "write 90 (seconds), 15m, 12h or 7d");
+}
+
 Result<void> RunCtxFork(const CtxFlags& flags) {
   LODE_ASSIGN(runtime::ContextStore store, api::OpenContexts());
   LODE_ASSIGN(const auto sealer, ReadSealer(flags.key_file));
@@ -184,15 +199,19 @@ Result<void> RunCtxGc(const CtxFlags& flags) {
                  {"pinned", Json::array()}};
     for (const api::SavedUse& use : garbage.removed) {
       json["removed"].push_back(
-          {{"name", use.name}, {"used", use.used}, {"freed_bytes", use.freed_bytes}});
+          {{"name", use.name},
+           {"used", use.used},
+           {"freed_bytes", use.freed_bytes},
+           {"expired", use.expired}});
     }
     for (const api::SavedUse& use : garbage.kept) json["pinned"].push_back(use.name);
     Print(DumpJson(json, 2) + "\n");
     return {};
   }
   for (const api::SavedUse& use : garbage.removed) {
-    Print(Format("%s %-24s %10s  last used %s\n", flags.dry_run ? "would remove" : "removed",
-                 use.name.c_str(), HumanBytes(use.freed_bytes).c_str(), DaysAgo(use.used).c_str()));
+    Print(Format("%s %-24s %10s  last used %s%s\n", flags.dry_run ? "would remove" : "removed",
+                 use.name.c_str(), HumanBytes(use.freed_bytes).c_str(), DaysAgo(use.used).c_str(),
+                 use.expired ? ", expired" : ""));
   }
   for (const api::SavedUse& use : garbage.kept) Print("pinned       " + use.name + "\n");
   if (swept.parts > 0) {

@@ -101,11 +101,13 @@ Result<void> RunCtxNew(CtxFlags& flags) {
                  "--force replaces it");
   }
   LODE_ASSIGN(const auto key, ReadKey(flags.key_file));
+  LODE_ASSIGN(const double ttl, ParseSeconds(flags.ttl));
   LODE_ASSIGN(const std::vector<int32_t> tokens,
               TokensFor(flags.model.model, prompt, /*bos=*/true, flags.no_special));
   const int64_t states = flags.every > 0 ? std::ssize(tokens) / flags.every + 4 : 4;
   LODE_ASSIGN(v1::Engine engine, OpenEngine(&flags.model, std::ssize(tokens) + 1, states));
-  LODE_ASSIGN(v1::Context context, Internal(engine.NewContext({.name = flags.name})));
+  LODE_ASSIGN(v1::Context context, Internal(engine.NewContext({.name = flags.name,
+                                                                .ttl_seconds = ttl})));
   LODE_ASSIGN(const v1::Appended read, AppendWithBar(&context, tokens, flags.every));
   LODE_ASSIGN(const v1::Saved saved,
               Internal(context.Save(flags.name, {.delta = false,

@@ -12,6 +12,7 @@
 #include "cli/in_context.h"
 #include "cli/model_flags.h"
 #include "cli/speed.h"
+#include "cli/trace.h"
 #include "cli/verbs.h"
 
 namespace lode::cli {
@@ -26,7 +27,8 @@ struct Flags {
   int64_t count = 256;
   int64_t chunk = 0;
   std::string context, save, key_file;  // names of kept contexts; their key
-  bool recompute = false;
+  std::string trace;
+  bool recompute = false, trace_ids = false;
   bool json = false, no_special = false, ignore_eos = false, quiet = false;
 };
 
@@ -100,6 +102,39 @@ void PrintContextReport(const Flags& flags, const ContextAnswer& done) {
   std::fprintf(stderr, "%s]\n", line.c_str());
 }
 
+// In the file of --trace: the ids of prompt and answer, how many of them the prompt's are.
+Result<void> Record(const Flags& flags, std::span<const int32_t> tokens, TracedRequest request) {
+  if (flags.trace.empty()) return {};
+  LODE_ASSIGN(TraceFile trace, TraceFile::Open(flags.trace, flags.trace_ids));
+  request.tokens = tokens;
+  return trace.Add(request);
+}
+
+Result<void> RecordContext(const Flags& flags, const ContextAnswer& done) {
+  TracedRequest request;
+  request.prompt = std::ssize(done.ids) - std::ssize(done.answer.tokens);
+  request.length = done.answer.stop != v1::Stop::kStopToken;
+  request.reused = request.prompt - done.read.reuse.computed - done.answer.reuse.computed;
+  const bool reads = done.read.tokens > 0;
+  request.reason = reads ? done.read.reuse.reason : done.answer.reuse.reason;
+  request.prompt_seconds = done.read.seconds + done.answer.prompt_seconds;
+  request.answer_seconds = done.answer.seconds - done.answer.prompt_seconds;
+  return Record(flags, done.ids, request);
+}
+
+Result<void> RecordPlain(const Flags& flags, std::vector<int32_t> ids,
+                         const std::vector<int32_t>& answer,
+                         const runtime::GenerateReport& report) {
+  ids.insert(ids.end(), answer.begin(), answer.end());
+  TracedRequest request;
+  request.prompt = report.prompt_tokens;
+  request.length = report.reason != runtime::StopReason::kStopToken;
+  request.reason = Name(report.match.reason);
+  request.prompt_seconds = report.prompt_seconds;
+  request.answer_seconds = report.generate_seconds;
+  return Record(flags, ids, request);
+}
+
 // With --context or --save: the public interface does what is needed.
 Result<void> RunContext(Flags& flags) {
   LODE_ASSIGN(const auto source, api::OpenSource(flags.model.model));
@@ -128,6 +163,7 @@ Result<void> RunContext(Flags& flags) {
     std::fflush(stdout);
   };
   LODE_ASSIGN(const ContextAnswer done, RunInContext(&flags.model, run));
+  LODE_TRY(RecordContext(flags, done));
   const std::string rest = decoder.Flush();
   text += rest;
   if (flags.json) {
@@ -217,6 +253,7 @@ Result<void> RunGenerate(Flags& flags) {
     return true;
   }));
   const std::optional<double> joules = energy.Joules();
+  LODE_TRY(RecordPlain(flags, prompt, tokens, report));
   const std::string rest = decoder.Flush();
   text += rest;
   if (flags.json) {
@@ -258,6 +295,7 @@ void AddGenerate(CLI::App& app, Action* action) {
       ->type_name("N|NAME");
   verb->add_option("--save", flags->save, "keep text and answer as a context of this name");
   AddContextFlags(verb, &flags->key_file, &flags->recompute);
+  AddTraceFlags(verb, &flags->trace, &flags->trace_ids);
   verb->add_option("-p,--prompt", flags->prompt, "the text to continue");
   verb->add_option("--file", flags->file, "read the text from a file");
   verb->add_option("-n,--tokens", flags->count, "at most so many new tokens")

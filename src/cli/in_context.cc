@@ -80,6 +80,14 @@ void AddContextFlags(CLI::App* verb, std::string* key_file, bool* recompute) {
                  "anew");
 }
 
+void AddTraceFlags(CLI::App* verb, std::string* trace, bool* ids) {
+  CLI::Option* file = verb->add_option(
+      "--trace", *trace,
+      "add a line about each request to this file, for runs/contexts_sim: lengths, times, and "
+      "hashes of blocks of tokens, but no text");
+  verb->add_flag("--trace-ids", *ids, "write the token ids into it instead of hashes")->needs(file);
+}
+
 Error Internal(const v1::Error& error) {
   switch (error.code) {
     case v1::Code::kBadInput:
@@ -192,7 +200,8 @@ Result<ContextAnswer> RunInContext(ModelFlags* flags, const ContextRun& run) {
   if (!run.save_as.empty()) {
     LODE_ASSIGN(out.saved, Internal(context.Save(run.save_as, {.key = key})));
   }
-  out.tokens = context.size();
+  out.ids = context.tokens();
+  out.tokens = std::ssize(out.ids);
   return out;
 }
 

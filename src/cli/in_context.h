@@ -31,6 +31,9 @@ Result<std::unique_ptr<runtime::Sealer>> ReadSealer(const std::string& path);
 // --key-file and --recompute, of verbs that go on from a kept context.
 void AddContextFlags(CLI::App* verb, std::string* key_file, bool* recompute);
 
+// --trace and --trace-ids.
+void AddTraceFlags(CLI::App* verb, std::string* trace, bool* ids);
+
 Error Internal(const v1::Error& error);
 template <typename T>
 Result<T> Internal(v1::Result<T> result) {
@@ -61,6 +64,7 @@ struct ContextAnswer {
   v1::Restored restored;            // with `from`
   std::optional<v1::Saved> saved;   // with `save_as`
   int64_t tokens = 0;               // of the context now
+  std::vector<int32_t> ids;         // all of it
 };
 // Room: the context, the prompt and `tokens_max` of the answer. Ctrl-C ends the answer, and what
 // was said until then is saved.

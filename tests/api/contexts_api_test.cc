@@ -4,6 +4,7 @@
 #include <lode/context.h>
 
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <thread>
@@ -384,6 +385,72 @@ TEST_F(ContextsApi, AnEngineThatGoesAwayRefusesWhatIsLeft) {
   EXPECT_EQ(context.Append(SomeTokens(3, 1)).error().code, Code::kCancelled);
   EXPECT_GT(context.size(), 50);  // its ids are still there
   EXPECT_TRUE(context.Fork(1).ok());
+}
+
+TEST_F(ContextsApi, AnUnusedContextExpiresUnlessItIsPinned) {
+  Engine engine = Open();
+  Context brief = New(engine, {.ttl_seconds = 0.3});
+  Context pinned = New(engine, {.pin = Pin::kMemory, .ttl_seconds = 0.3});
+  Context lasting = New(engine);
+  for (Context* context : {&brief, &pinned, &lasting}) Append(*context, SomeTokens(40, 31));
+  auto forks = brief.Fork(1);  // a fork is a thing of its own
+  ASSERT_TRUE(forks.ok());
+  for (int i = 0; i < 4; ++i) {  // used now and then, it stays
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    Append(brief, SomeTokens(1, 32));
+  }
+  EXPECT_FALSE(brief.info().expired);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_GT(brief.info().idle_seconds, 0.3);  // to look at it is no use of it
+  EXPECT_TRUE(brief.info().expired);
+  EXPECT_EQ(brief.size(), 0);
+  const auto refused = brief.Append(SomeTokens(1, 33));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kNotFound);
+  EXPECT_FALSE(brief.Fork(1).ok());
+  EXPECT_FALSE(brief.Save("brief").ok());
+  EXPECT_FALSE(brief.SetPin(Pin::kMemory).ok());
+  EXPECT_EQ(pinned.size(), 40);
+  EXPECT_EQ(lasting.size(), 40);
+  EXPECT_EQ(forks->front().size(), 40);
+}
+
+TEST_F(ContextsApi, WhatIsPublishedIsComputedOnceAndCopiedToWhoeverBeginsWithIt) {
+  EngineOptions options = Options();
+  options.tenants = {{.name = "a"}, {.name = "b"}};
+  Engine engine = OpenModel(options);
+  const auto beginning = SomeTokens(700, 34);
+  ASSERT_TRUE(engine.Publish(beginning).ok());
+  const auto pinned = engine.pinned_bytes();
+  EXPECT_GT(pinned, 0u);
+  std::vector<Token> whole = beginning;
+  for (const Token token : SomeTokens(20, 35)) whole.push_back(token);
+  const std::vector<Token> wanted = Cold(whole, 12);
+  for (const std::string tenant : {"a", "b", ""}) {
+    Context context = New(engine, {.tenant = tenant, .salt = tenant + "'s"});
+    const Appended appended = Append(context, whole);
+    EXPECT_EQ(appended.reuse.cached, 699);
+    EXPECT_EQ(Draw(context, 12), wanted);
+    // What a tenant adds stays its own: only the published beginning is there for others.
+    Context other = New(engine, {.tenant = tenant, .salt = "another"});
+    EXPECT_EQ(Append(other, whole).reuse.cached, 699);
+  }
+  // What only looks like it is computed.
+  std::vector<Token> edited = whole;
+  edited[300] = edited[300] == 0 ? 1 : 0;
+  Context context = New(engine, {.tenant = "a", .salt = "third"});
+  EXPECT_EQ(Append(context, edited).reuse.cached, 0);
+  EXPECT_EQ(Draw(context, 5), Cold(edited, 5));
+  EXPECT_EQ(engine.pinned_bytes(), pinned);
+  EXPECT_FALSE(engine.Publish(SomeTokens(1, 1)).ok());
+}
+
+TEST_F(ContextsApi, AnAdapterThatIsNotThereIsASentence) {
+  Engine engine = Open();
+  const auto refused = engine.NewContext({.adapter = "pirate"});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_NE(refused.error().message.find("pirate"), std::string::npos);
 }
 
 TEST_F(ContextsApi, NoModelIsASentence) {

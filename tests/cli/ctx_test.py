@@ -152,6 +152,24 @@ class CtxTest(unittest.TestCase):
         self.assertEqual([each["name"] for each in self.json("ctx", "ls")], ["pinned"])
         self.assert_bad(self.run_lode("ctx", "gc", "--keep", "many"), "'many'")
 
+    def test_what_expired_goes_first_unless_it_is_pinned(self):
+        for name in ("fresh", "stale", "pinned"):
+            self.json("ctx", "new", "demo", name, "-p", "Enter " + name, "--ttl", "2h")
+        self.json("ctx", "new", "demo", "for-ever", "-p", "Enter")
+        self.assertIn("7200", self.lode("ctx", "show", "fresh"))
+        self.lode("ctx", "pin", "pinned")
+        for name in ("stale", "pinned", "for-ever"):
+            long_ago = time.time() - 7300
+            os.utime(self.path(f"home/contexts/{name}.lctx"), (long_ago, long_ago))
+        self.assertEqual([each["name"] for each in self.json("ctx", "gc", "--dry-run")["removed"]], ["stale"])
+        done = self.json("ctx", "gc")["removed"]
+        self.assertEqual([(each["name"], each["expired"]) for each in done], [("stale", True)])
+        self.assertEqual(len(self.json("ctx", "ls")), 3)
+        # What goes on from it keeps its ttl.
+        self.lode("generate", "demo", "--context", "fresh", "-n", "2", "--save", "fresh")
+        self.assertEqual(self.json("ctx", "show", "fresh")["meta"]["ttl_seconds"], 7200)
+        self.assert_bad(self.run_lode("ctx", "new", "demo", "x", "-p", "x", "--ttl", "soon"), "'soon'")
+
     def test_explain_names_the_first_difference(self):
         self.make()
         edited = self.write("edited.txt", TEXT.replace("ACT 30.", "ACT thirty."))

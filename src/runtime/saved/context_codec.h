@@ -20,9 +20,10 @@ struct Compressed {
 // give the same bytes (of one zstd version).
 Compressed Compress(std::span<const std::byte> raw, int level);
 
-// Decompression of bytes that come in pieces, in order, into memory that is filled exactly; or, with
-// nothing to fill, a check that they would decompress to so many bytes. Takes the window of zstd
-// (at most 8 MiB for what Compress wrote) and a piece, however long the whole is. Errors: kBadInput.
+// Decompression of bytes that come in pieces, in order, into memory that is filled exactly; or,
+// with nothing to fill, a check that they would decompress to so many bytes. Takes the window of
+// zstd (at most 8 MiB for what Compress wrote) and a piece, however long the whole is. Errors:
+// kBadInput.
 class Decompressor {
  public:
   // `raw` empty: check only. What is damaged is found at the latest by Finish.

@@ -120,7 +120,10 @@ TEST_F(ContextTest, AReadTakesNoMemoryBesideItsTarget) {
   for (const int level : {0, 1}) {
     for (const bool seal : {false, true}) {
       const Sealer* key = seal ? sealer.get() : nullptr;
-      ASSERT_TRUE(Open().Save("a", context.image, {.zstd_level = level, .sealer = key}).ok());
+      ContextSaveOptions options;
+      options.zstd_level = level;
+      options.sealer = key;
+      ASSERT_TRUE(Open().Save("a", context.image, options).ok());
       auto file = Open().OpenContext("a", {.sealer = key});
       ASSERT_TRUE(file.ok());
       ASSERT_EQ((*file)->compressed(), level != 0);
