@@ -2,6 +2,7 @@
 #include "bench/contexts_trace.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -152,7 +153,7 @@ TEST_F(TraceTest, OthersTracesAreReadToo) {
 
 TEST_F(TraceTest, LinesThatMakeNoSenseAreSentences) {
   for (const char* line :
-       {R"({"input_length": 40, "output_length": 1, "hash_ids": [1]})",
+       {R"({"input_length": 600, "output_length": 1, "hash_ids": [1]})",
         R"({"input_length": 0, "output_length": 1, "hash_ids": []})",
         R"({"input_length": 16, "output_length": -1, "hash_ids": [1]})",
         R"({"input_length": 16, "output_length": 99999999999, "hash_ids": [1]})",

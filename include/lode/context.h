@@ -167,8 +167,6 @@ struct GenerateOptions {
   std::vector<Token> stop_ids = {};  // beside the model's own; none of them becomes part of it
   bool model_stops = true;           // false: only stop_ids end it
   bool logprobs = false;
-  // Only these and the stop ids are drawn; empty: all.
-  std::vector<Token> allowed = {};
 };
 
 struct SaveOptions {
