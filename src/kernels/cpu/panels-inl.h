@@ -8,6 +8,9 @@
 //   LoadHalves(p)        kRows f16 -> VF
 //   LoadBytesI(p)        kRows u8 -> VI;  LoadSignedI(p)  kRows i8 -> VI
 //   BitCastF(VI)
+//   EndPhase() Hold(VI)  nothing in memory is read early, this value is computed here: otherwise the
+//                        compiler loads the next phase's weights early and spills sums for them. Or
+//                        nothing, where it was not found to pay
 //   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of
 //   four SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
 //   PairVectorsFor(M), WidePair, LoadPair, SetPair, DotPair for BF16
@@ -65,6 +68,7 @@ LODE_INLINE void BlockSums(const uint8_t* w, int64_t row0, int half, const int8_
   }
   if constexpr (Wide) {
     Dots<F, kGroups, M>(w, half * kGroups, row0, q, c);
+    EndPhase();
     LODE_UNROLL
     for (int m = 0; m < M; ++m) {
       LODE_UNROLL
@@ -77,10 +81,14 @@ LODE_INLINE void BlockSums(const uint8_t* w, int64_t row0, int half, const int8_
       const int32_t sum = !kSplit<F> ? n[m] : half == 0 ? n[M + m] : n[m] - n[M + m];
       const VI offset = SetI(static_cast<int32_t>(static_cast<uint32_t>(sum) << kShift));
       LODE_UNROLL
-      for (int v = 0; v < V; ++v) c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
+      for (int v = 0; v < V; ++v) {
+        c[m][v] = Wide ? AddI(c[m][v], offset) : offset;
+        if constexpr (Wide) Hold(c[m][v]);
+      }
     }
   }
   Dots<F, kGroups, M>(w, half * kGroups, row0, q + (Wide ? M * 32 : 0), c);
+  if constexpr (Wide) EndPhase();
 }
 
 // f += one record times its block of the tile.
@@ -103,6 +111,7 @@ LODE_INLINE void AddRecord(const uint8_t* w, const uint8_t* header, const uint8_
         f[m][v] = FmaF(CvtF(c[m][v]), MulF(scale, SetF(s[m])), f[m][v]);
       }
     }
+    if constexpr (Wide) EndPhase();
   }
   if constexpr (kT.scales == ScaleKind::kF16Min || kT.scales == ScaleKind::kSuperMin) {
     const auto* sums = s + 3 * M;

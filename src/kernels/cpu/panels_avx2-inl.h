@@ -25,6 +25,8 @@ LODE_INLINE VI SubI(VI a, VI b) { return _mm256_sub_epi32(a, b); }
 LODE_INLINE VI AndI(VI a, VI b) { return _mm256_and_si256(a, b); }
 LODE_INLINE VI OrI(VI a, VI b) { return _mm256_or_si256(a, b); }
 LODE_INLINE VI MaxI(VI a, VI b) { return _mm256_max_epi32(a, b); }
+LODE_INLINE void EndPhase() {}
+LODE_INLINE void Hold(VI&) {}
 template <int N>
 LODE_INLINE VI ShiftLeftI(VI a) {
   return _mm256_slli_epi32(a, N);

@@ -23,6 +23,8 @@ LODE_INLINE VI SubI(VI a, VI b) { return _mm512_sub_epi32(a, b); }
 LODE_INLINE VI AndI(VI a, VI b) { return _mm512_and_si512(a, b); }
 LODE_INLINE VI OrI(VI a, VI b) { return _mm512_or_si512(a, b); }
 LODE_INLINE VI MaxI(VI a, VI b) { return _mm512_max_epi32(a, b); }
+LODE_INLINE void EndPhase() { __asm__ volatile("" ::: "memory"); }
+LODE_INLINE void Hold(VI& v) { __asm__ volatile("" : "+v"(v)); }
 template <int N>
 LODE_INLINE VI ShiftLeftI(VI a) {
   return _mm512_slli_epi32(a, N);

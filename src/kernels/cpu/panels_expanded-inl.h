@@ -73,6 +73,7 @@ LODE_INLINE void AddExpanded(const uint8_t* w, int half, const uint8_t* a, uint3
     LODE_UNROLL
     for (int m = 0; m < M; ++m) c[m][0] = c[m][1] = SetI(0);
     ByteDots<kGroups, M>(w, half * kGroups, q, c);
+    EndPhase();
   }
   LODE_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -81,9 +82,11 @@ LODE_INLINE void AddExpanded(const uint8_t* w, int half, const uint8_t* a, uint3
     LODE_UNROLL
     for (int v = 0; v < 2; ++v) {
       c[m][v] = Wide ? AddI(SubI(ShiftLeftI<8>(c[m][v]), c[m][v]), leaves) : leaves;
+      if constexpr (Wide) Hold(c[m][v]);
     }
   }
   ByteDots<kGroups, M>(w, half * kGroups, q + (Wide ? M * 32 : 0), c);
+  if constexpr (Wide) EndPhase();
   const auto* scales = reinterpret_cast<const float*>(w + CodeBytes(CodeBits::k8)) +
                        half * kPanelRows;
   LODE_UNROLL

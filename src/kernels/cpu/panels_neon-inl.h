@@ -26,6 +26,8 @@ LODE_INLINE VI SubI(VI a, VI b) { return vsubq_s32(a, b); }
 LODE_INLINE VI AndI(VI a, VI b) { return vandq_s32(a, b); }
 LODE_INLINE VI OrI(VI a, VI b) { return vorrq_s32(a, b); }
 LODE_INLINE VI MaxI(VI a, VI b) { return vmaxq_s32(a, b); }
+LODE_INLINE void EndPhase() {}
+LODE_INLINE void Hold(VI&) {}
 template <int N>
 LODE_INLINE VI ShiftLeftI(VI a) {
   return vshlq_n_s32(a, N);

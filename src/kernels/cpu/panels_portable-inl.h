@@ -63,6 +63,8 @@ LODE_INLINE VI OrI(const VI& a, const VI& b) {
 LODE_INLINE VI MaxI(const VI& a, const VI& b) {
   return Each<VI>([&](int i) { return std::max(a.lane[i], b.lane[i]); });
 }
+LODE_INLINE void EndPhase() {}
+LODE_INLINE void Hold(VI&) {}
 template <int N>
 LODE_INLINE VI ShiftLeftI(const VI& a) {
   return Each<VI>(
