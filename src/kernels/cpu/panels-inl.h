@@ -8,9 +8,9 @@
 //   LoadHalves(p)        kRows f16 -> VF
 //   LoadBytesI(p)        kRows u8 -> VI;  LoadSignedI(p)  kRows i8 -> VI
 //   BitCastF(VI)
-//   EndPhase() Hold(VI)  nothing in memory is read early, this value is computed here: otherwise the
-//                        compiler loads the next phase's weights early and spills sums for them. Or
-//                        nothing, where it was not found to pay
+//   EndPhase(), Hold(VI) nothing behind it is read earlier, this value is computed here: else the
+//                        compiler loads weights of the next phase early and spills sums for them;
+//                        or nothing, where that was not found to pay
 //   Dots<F, Groups, M>(codes, group0, row0, q, sums)   sums[m][v] += Groups exact dot products of
 //   four SignedDots(F)        whether Dots takes signed codes, so that no offset needs to leave
 //   PairVectorsFor(M), WidePair, LoadPair, SetPair, DotPair for BF16
