@@ -1,0 +1,23 @@
+// Regular expressions as JSON Schema means them: ECMA-262 with the flag u, as far as they are regular.
+// Done: characters, classes, groups, alternatives, counts, ^ and $, look-ahead, \d \w \s, \p{general
+// category}. Refused, each by name: back references, look-behind, \b, flags, scripts, and ^ behind
+// something that may be empty. Lazy counts accept what greedy ones do.
+#pragma once
+
+#include <string_view>
+
+#include "base/result.h"
+#include "text/grammar/characters.h"
+
+namespace lode::text::grammar {
+
+struct RegexOptions {
+  Spelling spelling = Spelling::kJson;
+  bool whole = false;  // the text must match from its beginning to its end; else somewhere
+};
+
+// All texts that match. Errors: kBadInput for what is no regular expression, kUnsupported for what is
+// refused, kNoSpace beyond the limits; each with the place in the pattern.
+Result<TermId> RegexTerm(Terms* terms, std::string_view pattern, const RegexOptions& options);
+
+}  // namespace lode::text::grammar
