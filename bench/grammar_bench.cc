@@ -1,6 +1,6 @@
-// What grammars cost and whether they are right, on files of JSON schemas with instances: how long a
-// schema compiles, how long the mask before each token takes, whether valid instances pass and others
-// do not. Instances are written compactly and cut into tokens greedily by the longest.
+// What grammars cost and whether they are right, on files of JSON schemas with instances: how long
+// a schema compiles, how long the mask before each token takes, whether valid instances pass and
+// others do not. Instances are written compactly and cut into tokens greedily by the longest.
 //
 // usage: grammar_bench VOCABULARY FILE...
 //   VOCABULARY  a line per token id: its bytes in hexadecimal; empty for control tokens
@@ -128,7 +128,8 @@ class Bench {
       Json figures{{"count", values.size()}, {"mean", sum / static_cast<double>(values.size())}};
       for (const auto& [label, share] : {std::pair("p50", 0.5), std::pair("p90", 0.9),
                                          std::pair("p99", 0.99), std::pair("p99.9", 0.999)})
-        figures[label] = values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
+        figures[label] =
+            values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
       figures["max"] = values.back();
       row[name] = figures;
     };
@@ -149,7 +150,11 @@ class Bench {
       *slowest = std::max(*slowest, took);
       const bool allowed = words_[token / 64] >> (token % 64) & 1;
       auto next = matcher->Advance(state, token);
-      if (next.ok() != allowed) ++totals_.counts["mask and step differ"];
+      if (next.ok() != allowed) {
+        ++totals_.counts["mask and step differ"];
+        std::fprintf(stderr, "mask %d and step %d differ at %zu of %s\n", allowed, next.ok(), *at,
+                     text.c_str());
+      }
       if (!next.ok()) return false;
       state = *next;
       *at += trie_->bytes_of(token).size();

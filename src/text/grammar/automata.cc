@@ -7,8 +7,8 @@ namespace {
 
 constexpr size_t kSettleMax = 8192;  // states looked at to see that one is alive
 
-// Where in a JSON string, or in UTF-8 text, the next byte stands. Only what tells the beginning of a
-// character apart; that the string is right is the term's business.
+// Where in a JSON string, or in UTF-8 text, the next byte stands. Only what tells the beginning of
+// a character apart; that the string is right is the term's business.
 enum Phase : uint8_t {
   kUncounted, kBeforeQuote, kInside, kAfter, kEscape, kHex1, kHex2, kHex3, kHex4,
   kHex2Surrogate, kHigh3, kHigh4, kLowEscape, kLowU, kLow1, kLow2, kLow3, kLow4, kRaw
@@ -136,7 +136,8 @@ std::vector<Automata::State> Automata::Explore(State start, size_t states_max) {
   return order;
 }
 
-// Decides for `start` and for what it reaches through states of unknown life whether they are alive.
+// Decides for `start` and for what it reaches through states of unknown life whether they are
+// alive.
 void Automata::Settle(State start) {
   exploring_ = true;
   std::vector<State> order{start}, alive;
@@ -156,7 +157,8 @@ void Automata::Settle(State start) {
         order.push_back(target);
       }
     }
-    if (order.size() <= kSettleMax && states_.size() < states_max_ && !terms_.overflowed()) continue;
+    const bool room = order.size() <= kSettleMax && states_.size() < states_max_;
+    if (room && !terms_.overflowed()) continue;
     limit_reached_ = true;  // nobody knows: they all count as dead
     alive.clear();
     break;

@@ -1,10 +1,10 @@
 // Deterministic automata over bytes, built while they are walked: a state is a term (terms.h) and,
-// where characters are counted, the place inside of a character. Transitions say whether a character
-// begins ("tick"), so that lengths are counters and never states.
+// where characters are counted, the place inside of a character. Transitions say whether a
+// character begins ("tick"), so that lengths are counters and never states.
 //
 // Every state that Next returns is alive: some string still leads to acceptance (counters aside).
-// Where a term does not show that, what can be reached from it is explored, within limits; beyond them
-// the state counts as dead and limit_reached() is set.
+// Where a term does not show that, what can be reached from it is explored, within limits; beyond
+// them the state counts as dead and limit_reached() is set.
 // Threads: one. Copies are independent.
 #pragma once
 
@@ -86,8 +86,8 @@ class Automata {
   std::unordered_map<uint64_t, State> known_;
 };
 
-// For a counted automaton that is more than any characters: which numbers of further characters lead
-// from a state to acceptance. Sets by number, from some number on periodic.
+// For a counted automaton that is more than any characters: which numbers of further characters
+// lead from a state to acceptance. Sets by number, from some number on periodic.
 class Lengths {
  public:
   // Errors (false): too many states or too long until the sets repeat.

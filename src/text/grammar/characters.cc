@@ -9,8 +9,8 @@ namespace {
 
 constexpr uint32_t kLast = 0x10FFFF;
 
-// The bytes from `first` to `last`, both of `length` bytes in UTF-8, as terms: the classical split into
-// pieces whose bytes are independent.
+// The bytes from `first` to `last`, both of `length` bytes in UTF-8, as terms: the classical split
+// into pieces whose bytes are independent.
 void AddUtf8(Terms* terms, uint32_t first, uint32_t last, int length, std::vector<TermId>* parts) {
   if (length == 1) {
     parts->push_back(terms->Bytes(ByteSet::Range(static_cast<int>(first), static_cast<int>(last))));

@@ -1,8 +1,8 @@
 // Sets of Unicode characters, and how a text spells them in bytes: as UTF-8, or inside of a JSON
 // string. A character may have several spellings; two characters never share one.
 //
-// Inside of a JSON string (Spelling::kJson) a character stands as UTF-8 if JSON allows it there, or as
-// its two-byte escape if it has one; control characters also as \u00XX. Other \uXXXX are only in
+// Inside of a JSON string (Spelling::kJson) a character stands as UTF-8 if JSON allows it there, or
+// as its two-byte escape if it has one; control characters also as \u00XX. Other \uXXXX are only in
 // FreeJsonString, which any string without a further demand is.
 #pragma once
 

@@ -1,7 +1,7 @@
 // What turns a JSON schema, a regular expression or a GBNF text into a Grammar.
 //
-// JSON is written as the options say, compact unless asked otherwise; object keys come in the order of
-// the schema, then those that only patternProperties or additionalProperties allow. Formats are
+// JSON is written as the options say, compact unless asked otherwise; object keys come in the order
+// of the schema, then those that only patternProperties or additionalProperties allow. Formats are
 // enforced; formats that no draft knows and unknown keywords are annotations, as the drafts say.
 // Nothing is enforced in part: a schema with a keyword that cannot be is refused, all such keywords
 // with their paths. Threads: free.
@@ -18,8 +18,9 @@
 namespace lode::text::grammar {
 
 struct JsonStyle {
-  // White space: none at all; or one space where json.dumps puts one (after ',' and ':') or none; or
-  // runs of at most `run_max` of space, tab and line ends wherever JSON allows them between its signs.
+  // White space: none at all; or one space where json.dumps puts one (after ',' and ':') or none;
+  // or runs of at most `run_max` of space, tab and line ends wherever JSON allows them between its
+  // signs.
   enum class Space { kNone, kSpaced, kRuns };
   Space space = Space::kNone;
   uint32_t run_max = 40;

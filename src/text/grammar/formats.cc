@@ -20,8 +20,8 @@ std::string Time() {
 
 std::string Duration() {
   const std::string time = "(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))";
-  return "P(?:[0-9]+W|" + time + "|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)" +
-         time + "?)";
+  const std::string date = "(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)";
+  return "P(?:[0-9]+W|" + time + "|" + date + time + "?)";
 }
 
 // Labels of at most 63 characters, and few enough of them for 253 in all.
@@ -56,20 +56,20 @@ std::string Ipv6() {
 // RFC 3986. A reference may do without the scheme.
 std::string Uri(bool reference) {
   const std::string pct = "%[0-9A-Fa-f]{2}";
-  const std::string plain = "A-Za-z0-9._~!$&'()*+,;=-";
+  const std::string plain = "-A-Za-z0-9._~!$&'()*+,;=";
   const std::string pchar = "(?:[" + plain + ":@]|" + pct + ")";
   const std::string segments = "(?:/" + pchar + "*)*";
-  const std::string authority = "(?:(?:[" + plain + ":]|" + pct + ")*@)?(?:\\[" + Ipv6() + "\\]|(?:[" +
-                                plain + "]|" + pct + ")*)(?::[0-9]{0,5})?";
-  const std::string hier = "(?://" + authority + segments + "|/(?:" + pchar + "+" + segments + ")?|" +
-                           pchar + "+" + segments + ")?";
+  const std::string host = "(?:\\[" + Ipv6() + "\\]|(?:[" + plain + "]|" + pct + ")*)";
+  const std::string authority =
+      "(?:(?:[" + plain + ":]|" + pct + ")*@)?" + host + "(?::[0-9]{0,5})?";
+  const std::string rooted = "//" + authority + segments + "|/(?:" + pchar + "+" + segments + ")?";
+  const std::string hier = "(?:" + rooted + "|" + pchar + "+" + segments + ")?";
   const std::string tail =
       "(?:\\?(?:" + pchar + "|[/?])*)?(?:#(?:" + pchar + "|[/?])*)?";
   const std::string full = "[A-Za-z][A-Za-z0-9+.-]*:" + hier + tail;
   if (!reference) return full;
   const std::string first = "(?:[" + plain + "@]|" + pct + ")+";
-  return "(?:" + full + "|(?://" + authority + segments + "|/(?:" + pchar + "+" + segments + ")?|" +
-         first + segments + ")?" + tail + ")";
+  return "(?:" + full + "|(?:" + rooted + "|" + first + segments + ")?" + tail + ")";
 }
 
 std::string UriTemplate() {

@@ -1,9 +1,9 @@
-// The one form that JSON schemas, regular expressions, GBNF and frames of tool calls become: a graph
-// of nodes over lexemes (literals and automata), checked and ready to be walked by a Matcher.
+// The one form that JSON schemas, regular expressions, GBNF and frames of tool calls become: a
+// graph of nodes over lexemes (literals and automata), checked and ready to be walked by a Matcher.
 //
 // Promises of a Grammar: every node has some text; no node reaches itself without reading a byte
-// (left recursion is refused); what is repeated is never empty. So whatever is begun can be finished.
-// Threads: read-only, free for all.
+// (left recursion is refused); what is repeated is never empty. So whatever is begun can be
+// finished. Threads: read-only, free for all.
 #pragma once
 
 #include <cstdint>

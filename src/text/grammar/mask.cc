@@ -1,6 +1,6 @@
-// The part of Matcher that says which tokens may come next. Lexemes in progress are looked at one by
-// one: a walk over the trie within the lexeme's automaton alone, and from where it may end a walk over
-// states, which only few tokens reach.
+// The part of Matcher that says which tokens may come next. Lexemes in progress are looked at one
+// by one: a walk over the trie within the lexeme's automaton alone, and from where it may end a
+// walk over states, which only few tokens reach.
 #include <algorithm>
 
 #include "text/grammar/matcher.h"
@@ -98,6 +98,10 @@ void Matcher::MaskCounted(const Config& config, const TokenScan& scan, std::span
       const uint32_t token = scan.by_ticks[i].token;
       words[token / 64] |= uint64_t{1} << (token % 64);
     }
+  }
+  for (const TokenScan::Counted& closing : scan.closing) {
+    if (closing.ticks > left || uint64_t{config.count} + closing.ticks < lexeme.min) continue;
+    words[closing.token / 64] |= uint64_t{1} << (closing.token % 64);
   }
   if (scan.exits.empty()) return;
   const MatchState after = After(config.returns);

@@ -50,7 +50,8 @@ Result<MatchState> Matcher::Advance(MatchState state, uint32_t token) {
   if (limit_reached())
     return Error(Code::kNoSpace, "the grammar has grown beyond the limit of memory",
                  "use a simpler schema or a shorter answer");
-  return Error(Code::kBadInput, "token " + std::to_string(token) + " does not fit the grammar here");
+  return Error(Code::kBadInput,
+               "token " + std::to_string(token) + " does not fit the grammar here");
 }
 
 bool Matcher::Accepts(const Lexeme& lexeme, uint32_t head, uint32_t count) const {
@@ -160,7 +161,8 @@ void Matcher::Enter(NodeId node, std::span<const uint32_t> frames) {
   list.insert(list.end(), frames.begin(), frames.end());
 }
 
-// Phase two: nodes are entered in the order of their ranks, so whoever enters one has done so before.
+// Phase two: nodes are entered in the order of their ranks, so whoever enters one has done so
+// before.
 void Matcher::ExpandAll() {
   while (!heap_.empty()) {
     std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());

@@ -1,13 +1,13 @@
 // Walks a Grammar byte by byte and token by token, and says which tokens may come next.
 //
-// A state is a number: what it means (a set of lexemes in progress, each with everything it may return
-// to) is interned here, so copying a state is free, going back is using an older number, and equal
-// states are equal numbers. Returns are sets of frames that are shared, as in a GLR parser, so an
-// ambiguous grammar costs its ambiguity once. Masks and steps are kept by state.
+// A state is a number: what it means (a set of lexemes in progress, each with everything it may
+// return to) is interned here, so copying a state is free, going back is using an older number, and
+// equal states are equal numbers. Returns are sets of frames that are shared, as in a GLR parser,
+// so an ambiguous grammar costs its ambiguity once. Masks and steps are kept by state.
 //
 // Whatever Mask allows can be finished, as far as single bytes are tokens (TokenTrie::
-// covers_all_bytes). When the limit of memory is reached, further states are refused (Advance says so,
-// Mask allows only what is known): nothing wrong is ever allowed.
+// covers_all_bytes). When the limit of memory is reached, further states are refused (Advance says
+// so, Mask allows only what is known): nothing wrong is ever allowed.
 // Life: keeps the grammar, the trie outlives it. Threads: one at a time.
 #pragma once
 
@@ -53,7 +53,8 @@ class Matcher {
   bool CanEnd(MatchState state) const { return flags_[state] & kMayEnd; }
   // Sets `words` (TokenTrie::words() of them) to the tokens that may come next.
   void Mask(MatchState state, std::span<uint64_t> words);
-  // The bytes that must follow, at most `bytes_max`; empty where there is a choice or the end may be.
+  // The bytes that must follow, at most `bytes_max`; empty where there is a choice or the end may
+  // be.
   std::string Forced(MatchState state, size_t bytes_max = 4096);
   // The bytes that may follow.
   ByteSet NextBytes(MatchState state);

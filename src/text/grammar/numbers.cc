@@ -222,7 +222,8 @@ Result<Decimal> ToDecimal(const Json& number) {
   if (static_cast<size_t>(point) > digits.size()) digits.resize(static_cast<size_t>(point), '0');
   decimal.integer = digits.substr(0, static_cast<size_t>(point));
   decimal.fraction = digits.substr(static_cast<size_t>(point));
-  decimal.integer.erase(0, std::min(decimal.integer.find_first_not_of('0'), decimal.integer.size()));
+  const size_t zeros = decimal.integer.find_first_not_of('0');
+  decimal.integer.erase(0, std::min(zeros, decimal.integer.size()));
   if (decimal.integer.empty()) decimal.integer = "0";
   while (!decimal.fraction.empty() && decimal.fraction.back() == '0') decimal.fraction.pop_back();
   if (decimal.zero()) decimal.negative = false;

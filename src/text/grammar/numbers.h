@@ -1,7 +1,8 @@
 // Numbers as JSON writes them, by value: ranges and multiples as terms over digits.
 //
 // A number that is bounded, or must be a multiple of something, is written without an exponent, and
-// "-0" only where nothing is asked of a number. Bounds are the decimals that the schema's text rounds to.
+// "-0" only where nothing is asked of a number. Bounds are the decimals that the schema's text
+// rounds to.
 #pragma once
 
 #include <optional>
@@ -46,7 +47,8 @@ struct NumberRange {
 
 enum class NumberKind { kInteger, kFraction, kBoth };
 
-// All numbers of a kind in `range`. Errors: kUnsupported for multiples that would need too many states.
+// All numbers of a kind in `range`. Errors: kUnsupported for multiples that would need too many
+// states.
 Result<TermId> NumberTerm(Terms* terms, const NumberRange& range, NumberKind kind);
 
 }  // namespace lode::text::grammar

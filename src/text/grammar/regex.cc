@@ -7,7 +7,8 @@
 namespace lode::text::grammar {
 namespace {
 
-// Builds terms with what follows in hand ("tail"), so that look-ahead and $ are plain intersections.
+// Builds terms with what follows in hand ("tail"), so that look-ahead and $ are plain
+// intersections.
 class Builder {
  public:
   Builder(Terms* terms, const RegexSyntax& syntax, const RegexOptions& options)
@@ -100,6 +101,12 @@ class Builder {
       }
       case RegexKind::kConcat:
         return BuildConcat(node, begin, tail);
+      case RegexKind::kRepeat:
+        if (at(node).min == 0 && at(node).max == 1) {
+          LODE_ASSIGN(const TermId once, Build(children(node)[0], begin, tail));
+          return terms_->Alt({once, tail});
+        }
+        [[fallthrough]];
       default:
         return Error(Code::kUnsupported,
                      "regular expression: an anchor or a look-ahead is repeated by a count");
@@ -144,6 +151,26 @@ Result<TermId> RegexTerm(Terms* terms, std::string_view pattern, const RegexOpti
     return Error(Code::kNoSpace, "the regular expression is too large",
                  "use fewer or smaller classes and alternatives");
   return term;
+}
+
+std::optional<CountedClass> AsCountedClass(Terms* terms, std::string_view pattern,
+                                           Spelling spelling) {
+  const auto syntax = ParseRegexSyntax(pattern);
+  if (!syntax.ok()) return std::nullopt;
+  const auto& nodes = syntax->nodes;
+  const auto& root = nodes[syntax->root];
+  if (root.kind != RegexKind::kConcat || root.count != 3) return std::nullopt;
+  const auto child = [&](uint32_t i) -> const RegexSyntax::Node& {
+    return nodes[syntax->children[root.first + i]];
+  };
+  const RegexSyntax::Node& repeat = child(1);
+  if (child(0).kind != RegexKind::kCaret || child(2).kind != RegexKind::kDollar ||
+      repeat.kind != RegexKind::kRepeat)
+    return std::nullopt;
+  const RegexSyntax::Node& set = nodes[syntax->children[repeat.first]];
+  if (set.kind != RegexKind::kSet) return std::nullopt;
+  const TermId one = CharacterTerm(terms, syntax->sets[set.first], spelling);
+  return CountedClass{terms->Star(one), repeat.min, repeat.max};
 }
 
 }  // namespace lode::text::grammar

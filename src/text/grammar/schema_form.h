@@ -1,6 +1,6 @@
-// What a JSON schema asks of a value, brought into one shape: a Form is a conjunction, for each type of
-// value what must hold; a schema becomes a list of Forms of which one must hold. Schemas below (of
-// properties and items) stay references, "Parts", so that recursion ends.
+// What a JSON schema asks of a value, brought into one shape: a Form is a conjunction, for each
+// type of value what must hold; a schema becomes a list of Forms of which one must hold. Schemas
+// below (of properties and items) stay references, "Parts", so that recursion ends.
 #pragma once
 
 #include <cstdint>

@@ -99,7 +99,8 @@ Result<Forms> SchemaForms::FormsOf(uint32_t part) {
   if (parts_[part].known) return parts_[part].forms;
   const Json& schema = *parts_[part].schema;
   if (!schema.is_object())
-    return Error(Code::kBadInput, source_->PathOf(schema) + " is no schema (an object or a boolean)");
+    return Error(Code::kBadInput,
+                 source_->PathOf(schema) + " is no schema: an object or a boolean");
   if (parts_[part].open)
     return Error(Code::kUnsupported, source_->PathOf(schema) +
                                          " refers to itself without going into a value");

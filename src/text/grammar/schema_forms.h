@@ -1,9 +1,9 @@
-// From JSON Schema's keywords to Forms (schema_form.h): references followed, allOf merged, anyOf and
-// oneOf spread out, not pushed down to single keywords. oneOf becomes a plain choice where the
+// From JSON Schema's keywords to Forms (schema_form.h): references followed, allOf merged, anyOf
+// and oneOf spread out, not pushed down to single keywords. oneOf becomes a plain choice where the
 // alternatives are shown to exclude each other, and otherwise each without the others.
 //
-// Keywords that cannot be enforced exactly are collected (refusals()); unknown ones are annotations, as
-// the drafts say. Threads: one.
+// Keywords that cannot be enforced exactly are collected (refusals()); unknown ones are
+// annotations, as the drafts say. Threads: one.
 #pragma once
 
 #include <functional>
@@ -23,8 +23,8 @@ class SchemaForms {
   SchemaForms(const SchemaSource* source, GrammarBuilder* builder);
 
   Parts PartsOf(const Json& schema, bool negated = false);
-  // Of which one must hold. The pointer stays valid. Errors: a schema that is none, or too large; one
-  // that refers to itself without going into a value.
+  // Of which one must hold. The pointer stays valid. Errors: a schema that is none, or too large;
+  // one that refers to itself without going into a value.
   Result<const Forms*> Expand(const Parts& parts);
   Result<bool> Fits(const Json& value, const Parts& parts);
   Result<bool> FitsForm(const Json& value, const Form& form);

@@ -17,7 +17,8 @@ const Json* FindObject(const Json& schema, const char* key) {
 
 }  // namespace
 
-Error SchemaForms::Bad(const Json& schema, std::string_view keyword, const std::string& what) const {
+Error SchemaForms::Bad(const Json& schema, std::string_view keyword,
+                       const std::string& what) const {
   return Error(Code::kBadInput,
                source_->PathOf(schema) + "/" + std::string(keyword) + " " + what);
 }
@@ -177,9 +178,10 @@ Result<void> SchemaForms::TypeKeywords(const Json& schema, Form* form) {
     uint8_t types = 0;
     const Json list = type->is_array() ? *type : Json::array({*type});
     for (const Json& name : list) {
-      const auto* known = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& entry) {
+      const auto is_it = [&](const auto& entry) {
         return name.is_string() && name.get_ref<const std::string&>() == entry.first;
-      });
+      };
+      const auto* known = std::find_if(std::begin(kNames), std::end(kNames), is_it);
       if (known == std::end(kNames)) return Bad(schema, "type", "is not one of JSON's types");
       types |= static_cast<uint8_t>(known->second);
     }
@@ -247,7 +249,13 @@ Result<void> SchemaForms::StringKeywords(const Json& schema, Form* form) {
   LODE_ASSIGN(form->string.max, Count(schema, "maxLength", kUnbounded));
   if (const Json* pattern = FindKey(schema, "pattern")) {
     if (!pattern->is_string()) return Bad(schema, "pattern", "must be a string");
-    auto term = RegexTerm(&builder_->terms(), pattern->get_ref<const std::string&>(), {});
+    const std::string& text = pattern->get_ref<const std::string&>();
+    const auto counted = AsCountedClass(&builder_->terms(), text, Spelling::kJson);
+    if (counted) {
+      form->string.min = std::max(form->string.min, counted->min);
+      form->string.max = std::min(form->string.max, counted->max);
+    }
+    auto term = counted ? Result<TermId>(counted->any) : RegexTerm(&builder_->terms(), text, {});
     if (!term.ok() && term.error().code() == Code::kUnsupported) {
       Refuse(schema, "pattern (" + term.error().message() + ")");
     } else if (!term.ok()) {
@@ -310,7 +318,8 @@ Result<void> SchemaForms::ObjectKeywords(const Json& schema, Form* form) {
       if (!entry.is_string()) return Bad(schema, "required", "must be a list of names");
       const std::string& name = entry.get_ref<const std::string&>();
       auto& list = object.properties;
-      auto it = std::find_if(list.begin(), list.end(), [&](const auto& p) { return p.name == name; });
+      const auto is_it = [&](const auto& property) { return property.name == name; };
+      auto it = std::find_if(list.begin(), list.end(), is_it);
       if (it == list.end()) it = list.insert(list.end(), {name, *ClassOf(object, name), true});
       it->required = true;
     }
@@ -408,8 +417,8 @@ Result<void> SchemaForms::PropertyNames(const Json& schema, Form* form) {
 Result<void> SchemaForms::Unevaluated(const Json& schema, Forms* forms) {
   const Json* unevaluated = FindKey(schema, "unevaluatedProperties");
   if (unevaluated == nullptr || (unevaluated->is_boolean() && unevaluated->get<bool>())) return {};
-  // In each alternative, what its `properties` list is evaluated; whatever else it lets pass is taken
-  // not to be, which asks for no less than the draft does.
+  // In each alternative, what its `properties` list is evaluated; whatever else it lets pass is
+  // taken not to be, which asks for no less than the draft does.
   for (Form& form : *forms) {
     for (ObjectForm::Property& property : form.object.properties)
       if (!property.evaluated) property.parts = Join(property.parts, PartsOf(*unevaluated));

@@ -1,5 +1,5 @@
-// What does not fit a schema, as Forms: a choice, of which each alternative breaks one keyword. Used
-// for not, if, and oneOf. A keyword whose breaking cannot be said exactly is an error.
+// What does not fit a schema, as Forms: a choice, of which each alternative breaks one keyword.
+// Used for not, if, and oneOf. A keyword whose breaking cannot be said exactly is an error.
 #include <algorithm>
 
 #include "text/grammar/regex.h"
@@ -50,7 +50,8 @@ Result<bool> SchemaForms::NegateKeyword(const Json& schema, const std::string& k
     Form form = Anything();
     const Json list = key == "enum" ? value : Json::array({value});
     for (const Json& excluded : list) {
-      // Numbers, strings and words can be left out; of lists and objects only the empty ones' types.
+      // Numbers, strings and words can be left out; of lists and objects only the empty ones'
+      // types.
       if (excluded.is_structured()) return false;
       form.excluded.push_back(excluded);
     }
@@ -69,7 +70,12 @@ Result<bool> SchemaForms::NegateKeyword(const Json& schema, const std::string& k
     for (const Json& part : value) none = Join(none, PartsOf(part, true));
     return add(FormsOf(none));
   }
-  if (key == "not") return add(FormsOf(PartsOf(value)));
+  if (key == "not") {  // fits again, but what it lists does not count as evaluated
+    LODE_ASSIGN(Forms again, FormsOf(PartsOf(value)));
+    for (Form& form : again)
+      for (ObjectForm::Property& property : form.object.properties) property.evaluated = false;
+    return add(std::move(again));
+  }
   if (IsOneOf(key, {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}))
     return NegateNumber(schema, key, forms);
   if (IsOneOf(key, {"minLength", "maxLength", "minItems", "maxItems", "minProperties",

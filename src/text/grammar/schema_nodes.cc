@@ -24,8 +24,8 @@ class NodeMaker {
       run = after = builder_.terms().Repeat(builder_.terms().Bytes(blanks), 0, style.run_max);
     }
     const auto sign = [&](char c, TermId before, TermId behind) {
-      return builder_.Regular(
-          builder_.terms().Concat({before, builder_.terms().Byte(static_cast<uint8_t>(c)), behind}));
+      const TermId byte = builder_.terms().Byte(static_cast<uint8_t>(c));
+      return builder_.Regular(builder_.terms().Concat({before, byte, behind}));
     };
     comma_ = sign(',', run, after);
     colon_ = sign(':', run, after);
@@ -191,7 +191,11 @@ class NodeMaker {
     const TermId quote = terms.Byte('"');
     const TermId term = terms.Concat({quote, inside, quote});
     if (!bounded) return builder_.Regular(term);
-    return builder_.Counted(term, Counting::kJsonString, string.min, string.max, false);
+    // Any number of characters of one class: nothing but the count decides.
+    const Term& star = terms[inside];
+    const bool any = star.kind == TermKind::kRepeat && star.min == 0 && star.max == kUnbounded &&
+                     terms[star.a].single;
+    return builder_.Counted(term, Counting::kJsonString, string.min, string.max, any);
   }
 
   Result<NodeId> ArrayNode(const ArrayForm& array, const Parts& parts) {
@@ -343,7 +347,7 @@ Result<std::shared_ptr<const Grammar>> CompileJsonSchema(const Json& schema, con
   auto grammar = builder.Finish(root);
   if (!grammar.ok() && grammar.error().code() == Code::kBadInput)
     return Error(Code::kBadInput, "no value fits the schema",
-                 "look for bounds that exclude each other and for required properties that are false");
+                 "look for bounds that exclude each other and required properties that are false");
   return grammar;
 }
 

@@ -40,7 +40,8 @@ std::string Unescape(std::string_view text) {  // of a pointer in a fragment: %X
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto hex = [](char c) {
-      return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+      if (c >= '0' && c <= '9') return c - '0';
+      return (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
     };
     if (text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0) {
       plain += static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2]));

@@ -1,5 +1,5 @@
-// A JSON schema as a document: which drafts' rules hold, and where $ref leads. References stay inside of
-// the document ($defs, pointers, $id, $anchor); nothing is ever fetched.
+// A JSON schema as a document: which drafts' rules hold, and where $ref leads. References stay
+// inside of the document ($defs, pointers, $id, $anchor); nothing is ever fetched.
 #pragma once
 
 #include <string>
@@ -14,14 +14,15 @@ namespace lode::text::grammar {
 
 class SchemaSource {
  public:
-  // `root` outlives it. Errors: kNoSpace for a schema that is too large, kUnsupported for drafts before 4.
+  // `root` outlives it. Errors: kNoSpace for a schema that is too large, kUnsupported for drafts
+  // before 4.
   static Result<SchemaSource> Open(const Json& root);
 
   const Json& root() const { return *root_; }
   // Drafts up to 7: whatever stands beside $ref is ignored.
   bool ref_hides_siblings() const { return ref_hides_siblings_; }
-  // What `ref`, written in `schema`, leads to. Errors: kUnsupported for another document, kBadInput for
-  // a place that is not there.
+  // What `ref`, written in `schema`, leads to. Errors: kUnsupported for another document, kBadInput
+  // for a place that is not there.
   Result<const Json*> Resolve(const Json& schema, std::string_view ref) const;
   // Where a schema stands: "#/properties/a".
   std::string PathOf(const Json& schema) const;

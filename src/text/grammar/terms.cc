@@ -334,6 +334,7 @@ TermId Terms::Mod(uint32_t modulus, uint32_t remainder) {
 }
 
 void Terms::MarkCharacters(TermId term, bool json) {
+  terms_[term].single = true;
   if (json) {
     terms_[term].json = true;
   } else {

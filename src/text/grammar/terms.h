@@ -1,10 +1,10 @@
 // Regular expressions over bytes as interned terms, with intersection and complement, and their
-// derivatives: the rest of the language after one byte. Equal terms have equal numbers, so a term is
-// a state of a deterministic automaton that nobody had to build beforehand.
+// derivatives: the rest of the language after one byte. Equal terms have equal numbers, so a term
+// is a state of a deterministic automaton that nobody had to build beforehand.
 //
 // Source: Brzozowski 1964, "Derivatives of Regular Expressions"; Owens, Reppy, Turon 2009.
-// Limits: Terms holds at most `terms_max` terms. Beyond that `overflowed()` is set for good and every
-// result is meaningless: who uses one has to look.
+// Limits: Terms holds at most `terms_max` terms. Beyond that `overflowed()` is set for good and
+// every result is meaningless: who uses one has to look.
 // Threads: one. Copies are independent.
 #pragma once
 
@@ -36,12 +36,14 @@ enum class TermKind : uint8_t {
 struct Term {
   TermKind kind;
   bool nullable : 1 = false;  // holds the empty string
-  bool sure : 1 = false;      // holds some string for certain; kNothing holds none; others must be explored
+  bool sure : 1 = false;      // holds some string for certain; others must be explored
   bool infinite : 1 = false;  // sure, and endless
   bool finite : 1 = false;    // for certain
-  bool json : 1 = false;      // whole characters of a JSON string, as json_star() has them, and nothing else
+  bool json : 1 = false;      // whole characters of a JSON string, as in json_star()
   bool raw : 1 = false;       // whole UTF-8 characters, and nothing else
-  uint32_t a = 0, b = 0;  // terms; offset and count of a list; index of a set; modulus and remainder
+  bool single : 1 = false;  // texts of one character, as MarkCharacters was told
+  // Terms; offset and count of a list; index of a set; modulus and remainder.
+  uint32_t a = 0, b = 0;
   uint32_t min = 0, max = 0;  // kRepeat
 };
 
@@ -65,7 +67,8 @@ class Terms {
   TermId Mod(uint32_t modulus, uint32_t remainder);
   TermId Everything() { return Not(kNothing); }
 
-  // What is left of `term` after `byte`; *same receives bytes (this one among them) with that result.
+  // What is left of `term` after `byte`; *same receives bytes (this one among them) with that
+  // result.
   TermId Derive(TermId term, uint8_t byte, ByteSet* same);
 
   const Term& operator[](TermId id) const { return terms_[id]; }
@@ -77,7 +80,7 @@ class Terms {
   size_t bytes() const;
   bool overflowed() const { return overflowed_; }
 
-  // Whoever builds characters says that a term is some; see Term::json and Term::raw.
+  // Whoever builds single characters says so; see Term::json, Term::raw, Term::single.
   void MarkCharacters(TermId term, bool json);
   // Any characters of a JSON string's inside (in the spelling of characters.h), any UTF-8 text.
   void SetUniverse(TermId star, bool json) { (json ? json_star_ : raw_star_) = star; }

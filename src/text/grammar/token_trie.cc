@@ -95,6 +95,10 @@ TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counte
     places[node.depth] = {state, ticks};
     for (uint32_t i = node.first_token; i < nodes_[at + 1].first_token; ++i) {
       const uint32_t token = tokens_[i];
+      if (counted && automata->final(state)) {
+        scan.closing.push_back({token, ticks});
+        continue;
+      }
       scan.inside[token / 64] |= uint64_t{1} << (token % 64);
       if (counted) scan.by_ticks.push_back({token, ticks});
     }

@@ -1,8 +1,8 @@
 // A vocabulary as grammars see it: the bytes of every token as one trie, flat and in depth-first
 // order. Built once for a tokenizer, then read-only and free for all threads.
 //
-// What is no text (control tokens) has no bytes here and is never allowed by a grammar, unless whoever
-// builds the trie gives it the text by which a grammar asks for it ("<tool_call>").
+// What is no text (control tokens) has no bytes here and is never allowed by a grammar, unless
+// whoever builds the trie gives it the text by which a grammar asks for it ("<tool_call>").
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,7 @@ struct TokenScan {
   };
   std::vector<Counted> by_ticks;
   uint32_t ticks_max = 0;
+  std::vector<Counted> closing;  // tokens that end it for good; only for counted automata
   size_t visited = 0;  // nodes
 
   size_t bytes() const {
@@ -50,8 +51,8 @@ class TokenTrie {
     uint8_t byte;
   };
 
-  // `tokens[id]` are the bytes of token `id`; empty: it is never allowed. Tokens longer than 4096 bytes
-  // are not, either. `vocabulary`: number of ids that masks have; at least tokens.size().
+  // `tokens[id]` are the bytes of token `id`; empty: it is never allowed. Tokens longer than 4096
+  // bytes are not, either. `vocabulary`: number of ids that masks have; at least tokens.size().
   explicit TokenTrie(std::span<const std::string_view> tokens, int64_t vocabulary = 0);
 
   int64_t vocabulary() const { return vocabulary_; }
@@ -60,9 +61,8 @@ class TokenTrie {
   std::span<const Node> nodes() const { return nodes_; }
   std::span<const uint32_t> tokens() const { return tokens_; }
   std::string_view bytes_of(uint32_t token) const {
-    return token + size_t{1} < offsets_.size()
-               ? std::string_view(text_).substr(offsets_[token], offsets_[token + 1] - offsets_[token])
-               : std::string_view();
+    if (token + size_t{1} >= offsets_.size()) return {};
+    return std::string_view(text_).substr(offsets_[token], offsets_[token + 1] - offsets_[token]);
   }
   // Every byte is a token of its own, so whatever a grammar allows can be written.
   bool covers_all_bytes() const { return covers_; }
