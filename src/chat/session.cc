@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/parsers/tool_schemas_json.h"
+
 namespace lode::chat {
 
 Session::Session(runtime::Engine* engine, const text::Tokenizer* tokenizer,
@@ -120,6 +122,12 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
       opened != std::string::npos && prompt.find("</think>", opened) == std::string::npos;
   const Json* tools = FindKey(request, "tools");
   parsing.tool_calls = tools != nullptr && tools->is_array() && !tools->empty();
+  parsing.format =
+      options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
+  if (parsing.tool_calls) {
+    parsing.tools = std::make_shared<text::ToolSchemas>(text::ToolSchemasFromJson(*tools));
+  }
+  parsing.id_seed = ++answers_;
   text::OutputParser parser(parsing);
   text::StreamDecoder decoder(*tokenizer_);
   Reply reply;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,8 @@ struct SessionOptions {
   std::string bos, eos;          // as the template wants them
   bool special_in_input = true;  // control tokens written in messages become control tokens
   runtime::SchedulerOptions scheduling = {};
+  // How the model writes calls and thinking; absent: as its template shows.
+  std::optional<text::OutputFormat> output_format = {};
 };
 
 struct Reply {
@@ -63,6 +66,7 @@ class Session {
   std::vector<int32_t> tokens_;
   std::vector<runtime::Probe> probes_;
   Json messages_;  // of the last request
+  uint64_t answers_ = 0;
 };
 
 }  // namespace lode::chat

@@ -20,6 +20,7 @@ namespace {
 
 struct Case {
   std::string place;
+  std::string format;  // the folder's
   std::string input;
   Json options;
   Json expected;
@@ -64,7 +65,10 @@ std::vector<Case> ReadCases(const std::filesystem::path& path) {
   for (const std::string& block : SplitAtLines("====\n" + *text, "====")) {
     if (block.find_first_not_of('\n') == std::string::npos) continue;
     Case one;
-    one.place = path.filename().string() + Format(" case %zu", cases.size() + 1);
+    const std::string name = path.filename().string();
+    const std::string prefix = name.substr(0, name.find('_'));
+    one.format = OutputFormatFromName(prefix).ok() ? prefix : "xml";
+    one.place = name + Format(" case %zu", cases.size() + 1);
     const std::vector<std::string> parts = SplitAtLines(block, "----");
     EXPECT_EQ(parts.size(), 3u) << one.place;
     if (parts.size() != 3) continue;
@@ -84,6 +88,10 @@ std::vector<Case> ReadCases(const std::filesystem::path& path) {
 
 OutputParserOptions MakeOptions(const Case& one, const Json& default_tools) {
   OutputParserOptions options;
+  const Result<OutputFormat> format =
+      OutputFormatFromName(GetString(one.options, "format", one.format));
+  EXPECT_TRUE(format.ok()) << one.place;
+  if (format.ok()) options.format = *format;
   options.thinking = GetBool(one.options, "thinking", false);
   options.force_nonempty_content = GetBool(one.options, "force_nonempty_content");
   options.tool_calls = GetBool(one.options, "tool_calls", true);
@@ -166,6 +174,48 @@ std::vector<std::string> Words(const std::string& text) {
   return words;
 }
 
+// Everything that must not depend on the cuts, in one text.
+std::string Read(const std::vector<std::string_view>& pieces, const OutputParserOptions& options,
+                 StopCause cause) {
+  OutputParser parser(options);
+  ParsedOutput output;
+  for (const std::string_view piece : pieces) output.Add(parser.Push(piece));
+  output.Add(parser.Finish(cause));
+  std::string all = output.reasoning + "|" + output.content;
+  for (const ParsedCall& call : output.calls) {
+    all += "|" + call.id + "|" + call.name + "|" + call.arguments + (call.complete ? "." : "?");
+  }
+  return all + FinishReasonName(parser.finish_reason()) +
+         Format(" %d %d", parser.dropped_blocks(), parser.unknown_calls());
+}
+
+// Every cut in two, every cut in three whose middle is short (all of them when the text is), and
+// random pieces.
+void CompareCuts(const Case& one, const OutputParserOptions& options, StopCause cause) {
+  const std::string_view text = one.input;
+  const std::string whole = Read({text}, options, cause);
+  const size_t middle_max = text.size() <= 100 ? text.size() : 5;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    ASSERT_EQ(Read({text.substr(0, i), text.substr(i)}, options, cause), whole)
+        << one.place << " cut at " << i;
+    for (size_t middle = 1; middle <= middle_max && i + middle < text.size(); ++middle) {
+      ASSERT_EQ(Read({text.substr(0, i), text.substr(i, middle), text.substr(i + middle)}, options,
+                     cause),
+                whole)
+          << one.place << " cut at " << i << " and " << middle << " later";
+    }
+  }
+  std::mt19937 random(20);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::string_view> pieces;
+    const size_t longest = 1 + random() % 60;
+    for (size_t i = 0; i < text.size(); i += pieces.back().size()) {
+      pieces.push_back(text.substr(i, 1 + random() % longest));
+    }
+    ASSERT_EQ(Read(pieces, options, cause), whole) << one.place << " in random pieces " << round;
+  }
+}
+
 TEST(ParserGoldens, GiveTheExpectedEventsHoweverTheTextIsCut) {
   const std::string folder = lode::testing::TestFile("text/parsers");
   const Result<Json> tools = ReadJsonFile(folder + "/tools.json");
@@ -176,7 +226,6 @@ TEST(ParserGoldens, GiveTheExpectedEventsHoweverTheTextIsCut) {
   }
   std::sort(paths.begin(), paths.end());
   int count = 0;
-  std::mt19937 random(20);
   for (const auto& path : paths) {
     for (const Case& one : ReadCases(path)) {
       ++count;
@@ -193,19 +242,10 @@ TEST(ParserGoldens, GiveTheExpectedEventsHoweverTheTextIsCut) {
           << one.place << " byte by byte";
       EXPECT_EQ(DumpJson(Outcome(Words(one.input), options, cause, one.place)), DumpJson(whole))
           << one.place << " word by word";
-      for (int round = 0; round < 50; ++round) {
-        std::vector<std::string> pieces;
-        const size_t longest = 1 + random() % 60;
-        for (size_t i = 0; i < one.input.size();) {
-          pieces.push_back(one.input.substr(i, 1 + random() % longest));
-          i += pieces.back().size();
-        }
-        EXPECT_EQ(DumpJson(Outcome(pieces, options, cause, one.place)), DumpJson(whole))
-            << one.place << " in random pieces, round " << round;
-      }
+      CompareCuts(one, options, cause);
     }
   }
-  EXPECT_GE(count, 60);  // the goldens were found
+  EXPECT_GE(count, 110);  // the goldens were found
 }
 
 }  // namespace

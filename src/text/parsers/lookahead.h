@@ -25,6 +25,7 @@ class Lookahead {
 
   size_t at() const { return at_; }
   bool AtEnd() const { return at_ == text_.size(); }
+  char Here() const { return text_[at_]; }  // not at the end
   std::string_view name() const { return name_; }
 
   // Passes over `literal` when it stands here.
@@ -77,6 +78,9 @@ constexpr std::string_view kFunctionOpen = "<function=";
 constexpr std::string_view kFunctionClose = "</function>";
 constexpr std::string_view kParameterOpen = "<parameter=";
 constexpr std::string_view kParameterClose = "</parameter>";
+constexpr std::string_view kCallListOpen = "<TOOLCALL>";
+constexpr std::string_view kCallListClose = "</TOOLCALL>";
+constexpr std::string_view kPythonTag = "<|python_tag|>";
 
 // "<tool_call>", a gap, "<function=": only both together open a call, so that prose may name the
 // tag.
@@ -84,6 +88,13 @@ inline Match MatchCallOpen(Lookahead* cursor) {
   if (const Match match = cursor->Literal(kCallOpen); match != Match::kYes) return match;
   if (const Match match = cursor->Gap(); match != Match::kYes) return match;
   return cursor->Literal(kFunctionOpen);
+}
+
+// `open`, a gap, and the '{' or '[' of a call in JSON, which is not passed over.
+inline Match MatchJsonCallOpen(Lookahead* cursor, std::string_view open) {
+  if (const Match match = cursor->Literal(open); match != Match::kYes) return match;
+  if (const Match match = cursor->Gap(); match != Match::kYes) return match;
+  return cursor->Here() == '{' || cursor->Here() == '[' ? Match::kYes : Match::kNo;
 }
 
 }  // namespace lode::text

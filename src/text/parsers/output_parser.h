@@ -13,14 +13,17 @@
 #include <string_view>
 #include <vector>
 
+#include "text/parsers/call_parser.h"
 #include "text/parsers/output_event.h"
+#include "text/parsers/output_format.h"
 #include "text/parsers/reasoning.h"
-#include "text/parsers/tool_calls.h"
 
 namespace lode::text {
 
 struct OutputParserOptions {
-  // The prompt ended with an opened <think>. Off: everything outside of calls is content.
+  OutputFormat format = OutputFormat::kXml;
+  // The prompt ended with an opened <think>. Off: everything outside of calls is content. Harmony
+  // says by itself what is reasoning.
   bool thinking = true;
   // If there is neither content nor a call at the end, the reasoning is given out as content too.
   bool force_nonempty_content = false;
@@ -47,19 +50,21 @@ class OutputParser {
   FinishReason finish_reason() const { return finish_reason_; }
 
   // For metrics and for tests of promptness.
-  int dropped_blocks() const { return calls_.dropped_blocks(); }
-  int unknown_calls() const { return calls_.unknown_calls(); }
+  int dropped_blocks() const { return calls_->dropped_blocks(); }
+  int unknown_calls() const { return calls_->unknown_calls(); }
   size_t pending_bytes() const;
 
  private:
   void PushText(std::string_view text, std::vector<OutputEvent>* events);
   void PushRest(std::vector<OutputEvent>* events);
+  void Note(const std::vector<OutputEvent>& events);
 
   const OutputParserOptions options_;
   const ToolSchemas no_tools_;
   std::string unfinished_;  // the beginning of a character
   ReasoningSplitter reasoning_;
-  ToolCallParser calls_;
+  const bool channels_;  // the call parser reads the reasoning, too
+  std::unique_ptr<CallParser> calls_;
   std::string reasoning_piece_;
   std::string rest_;
   std::string reasoning_text_;  // all of it, kept only for force_nonempty_content

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/json.h"
+#include "text/parsers/tool_calls.h"
 #include "text/parsers/tool_schemas_json.h"
 
 namespace lode::text {

@@ -1,7 +1,5 @@
 #include "text/parsers/reasoning.h"
 
-#include "text/parsers/lookahead.h"
-
 namespace lode::text {
 
 void ReasoningSplitter::Push(std::string_view text, std::string* reasoning, std::string* rest) {
@@ -77,7 +75,7 @@ bool ReasoningSplitter::Inside(bool end, std::string* reasoning) {
     const Match closed = close.Literal(kThinkClose);
     Lookahead call(text.substr(newline));
     const bool line_start = newline == 1 || line_blank_;
-    const Match called = calls_end_it_ && line_start ? MatchCallOpen(&call) : Match::kNo;
+    const Match called = call_opens_ != nullptr && line_start ? call_opens_(&call) : Match::kNo;
     if (closed == Match::kYes) {
       at_ += newline + close.at();
       state_ = State::kAfterTag;

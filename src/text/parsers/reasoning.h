@@ -11,14 +11,18 @@
 #include <string>
 #include <string_view>
 
+#include "text/parsers/lookahead.h"
+
 namespace lode::text {
 
 class ReasoningSplitter {
  public:
   // `thinking`: the prompt has opened <think>. Without it everything is rest, unless the text
-  // itself starts with <think>. `calls_end_it`: an opening tool call ends the trace.
-  ReasoningSplitter(bool thinking, bool calls_end_it)
-      : thinking_(thinking), calls_end_it_(calls_end_it) {}
+  // itself starts with <think>. `call_opens`: whether a call opens at the cursor, which ends the
+  // trace; nullptr when calls do not.
+  using CallOpens = Match (*)(Lookahead* cursor);
+  ReasoningSplitter(bool thinking, CallOpens call_opens)
+      : thinking_(thinking), call_opens_(call_opens) {}
 
   // Appends to `reasoning` and `rest`. Text is withheld only while it may still be a tag.
   // Errors: none. Threads: one.
@@ -39,7 +43,7 @@ class ReasoningSplitter {
   void Emit(size_t bytes, std::string* out);
 
   const bool thinking_;
-  const bool calls_end_it_;
+  const CallOpens call_opens_;
   State state_ = State::kStart;
   std::string buffer_;
   size_t at_ = 0;           // consumed bytes of buffer_ while running

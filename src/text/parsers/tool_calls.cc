@@ -8,14 +8,6 @@
 namespace lode::text {
 namespace {
 
-// Several well-spread ids from one seed (the finalizer of SplitMix64, Steele et al. 2014).
-uint64_t Mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
 // A limit for the set of seen names; past it a name counts as seen.
 constexpr size_t kSeenMax = 4096;
 
@@ -28,13 +20,12 @@ void ToolCallParser::Push(std::string_view text, std::vector<OutputEvent>* event
   events_ = nullptr;
 }
 
-void ToolCallParser::Finish(std::vector<OutputEvent>* events) {
+void ToolCallParser::Finish(StopCause, std::vector<OutputEvent>* events) {
   events_ = events;
   Run(/*end=*/true);
   switch (state_) {
     case State::kOutside:
-      if (!after_call_) AppendText(OutputEvent::Kind::kContent, -1, space_, events_);
-      space_.clear();
+      FinishSpace();
       break;
     case State::kHeader:
     case State::kSkip:
@@ -91,20 +82,7 @@ bool ToolCallParser::Outside(bool end) {
   size_t bytes = 0;
   if (IsSpace(text[0])) {
     while (bytes < text.size() && IsSpace(text[bytes])) ++bytes;
-    for (size_t i = 0; i < bytes && !space_is_content_; ++i) {
-      space_ += text[i];
-      // Too long a run to hold back for a call that may follow.
-      if (space_.size() > kGapBytesMax) {
-        Content("");
-        space_is_content_ = true;
-        AppendText(OutputEvent::Kind::kContent, -1, text.substr(i + 1, bytes - i - 1), events_);
-        at_ += bytes;
-        return true;
-      }
-    }
-    if (space_is_content_) {
-      AppendText(OutputEvent::Kind::kContent, -1, text.substr(0, bytes), events_);
-    }
+    Space(text.substr(0, bytes));
   } else {
     while (bytes < text.size() && text[bytes] != '<' && !IsSpace(text[bytes])) ++bytes;
     Content(text.substr(0, bytes));
@@ -133,15 +111,14 @@ bool ToolCallParser::OutsideTag(bool end) {
   if (strayed == Match::kNo && swallow_think_close_) strayed = stray.Literal(kThinkClose);
 
   if (called == Match::kYes || function == Match::kYes) {
-    space_.clear();
-    space_is_content_ = false;
+    DropSpace();
     wrapped_ = called == Match::kYes;
     at_ += wrapped_ ? call.at() : kFunctionOpen.size();
     state_ = State::kHeader;
     return true;
   }
   if (strayed == Match::kYes) {
-    if (after_call_) space_.clear();
+    if (after_call_) DropSpace();
     at_ += stray.at();
     return true;
   }
@@ -150,7 +127,7 @@ bool ToolCallParser::OutsideTag(bool end) {
   if (called == Match::kMore && text.size() >= kCallOpen.size()) {
     // Cut off in the head of a call: not the reader's business.
     ++dropped_blocks_;
-    space_.clear();
+    DropSpace();
     at_ += text.size();
     return true;
   }
@@ -467,38 +444,15 @@ Match ToolCallParser::ImplicitClose(std::string_view text, bool end) const {
   return match;
 }
 
-void ToolCallParser::Content(std::string_view text) {
-  AppendText(OutputEvent::Kind::kContent, -1, space_, events_);
-  AppendText(OutputEvent::Kind::kContent, -1, text, events_);
-  space_.clear();
-  space_is_content_ = false;
-  after_call_ = false;
-}
-
 void ToolCallParser::BeginCall(std::string_view name) {
-  OutputEvent event;
-  event.kind = OutputEvent::Kind::kCallBegin;
-  event.index = ++call_index_;
-  event.id = Format("call_%016llx", static_cast<unsigned long long>(
-                                        Mix(Mix(id_seed_) + static_cast<uint64_t>(call_index_))));
-  event.name = name;
-  events_->push_back(std::move(event));
-  schema_ = schemas_->Find(name);
-  if (schema_ == nullptr) ++unknown_calls_;
+  Begin(name);
   seen_.clear();
   any_parameter_ = false;
-  last_call_complete_ = false;
-  after_call_ = true;
 }
 
 void ToolCallParser::EndCall(bool complete) {
   Arguments(any_parameter_ ? "}" : "{}");
-  OutputEvent event;
-  event.kind = OutputEvent::Kind::kCallEnd;
-  event.index = call_index_;
-  event.complete = complete;
-  events_->push_back(std::move(event));
-  last_call_complete_ = complete;
+  End(complete);
 }
 
 void ToolCallParser::OpenParameter(std::string_view name) {
@@ -560,10 +514,6 @@ void ToolCallParser::CloseValue(bool cut_off) {
       break;
   }
   value_.clear();
-}
-
-void ToolCallParser::Arguments(std::string_view json) {
-  AppendText(OutputEvent::Kind::kArguments, call_index_, json, events_);
 }
 
 }  // namespace lode::text

@@ -29,38 +29,23 @@
 #include <string_view>
 #include <vector>
 
+#include "text/parsers/call_parser.h"
 #include "text/parsers/lookahead.h"
-#include "text/parsers/output_event.h"
-#include "text/parsers/tool_schemas.h"
 
 namespace lode::text {
 
 // A typed value longer than this is given out as a string instead of being withheld further.
 constexpr size_t kTypedValueBytesMax = size_t{8} << 20;
 
-class ToolCallParser {
+class ToolCallParser : public CallParser {
  public:
-  // `schemas` must outlive the parser. `id_seed` makes the ids; two answers of one conversation
-  // need different seeds.
-  ToolCallParser(const ToolSchemas* schemas, uint64_t id_seed)
-      : schemas_(schemas), id_seed_(id_seed) {}
+  ToolCallParser(const ToolSchemas* schemas, uint64_t id_seed) : CallParser(schemas, id_seed) {}
 
-  // Text outside of the reasoning, as whole UTF-8 characters. Appends to `events`.
-  // Errors: none, every text has a reading. Threads: one. Time: linear in the text.
-  void Push(std::string_view text, std::vector<OutputEvent>* events);
-  // No more text comes: closes what is open.
-  void Finish(std::vector<OutputEvent>* events);
-
-  int calls() const { return call_index_ + 1; }
-  bool last_call_complete() const { return last_call_complete_; }
-  // Blocks that opened as calls but could not be read, and calls of tools that were not given: for
-  // metrics; the latter are reported as calls nevertheless.
-  int dropped_blocks() const { return dropped_blocks_; }
-  int unknown_calls() const { return unknown_calls_; }
-  // A </think> in the content is no content (the trace was ended by a call before it came).
-  void set_swallow_think_close(bool swallow) { swallow_think_close_ = swallow; }
-  // Withheld bytes, typed values included.
-  size_t pending_bytes() const { return buffer_.size() + space_.size() + value_.size(); }
+  void Push(std::string_view text, std::vector<OutputEvent>* events) override;
+  void Finish(StopCause cause, std::vector<OutputEvent>* events) override;
+  void set_swallow_think_close(bool swallow) override { swallow_think_close_ = swallow; }
+  // Typed values included.
+  size_t pending_bytes() const override { return buffer_.size() + space_bytes() + value_.size(); }
 
  private:
   enum class State {
@@ -100,34 +85,20 @@ class ToolCallParser {
   Match NestedCloses(Lookahead* cursor, bool end) const;
   Match ImplicitClose(std::string_view text, bool end) const;
 
-  void Content(std::string_view text);
   void BeginCall(std::string_view name);
   void EndCall(bool complete);
   void OpenParameter(std::string_view name);
   void ValueText(std::string_view text);
   void CloseValue(bool cut_off);
-  void Arguments(std::string_view json);
   std::string_view Rest() const { return std::string_view(buffer_).substr(at_); }
-
-  const ToolSchemas* const schemas_;
-  const uint64_t id_seed_;
 
   State state_ = State::kOutside;
   std::string buffer_;
-  size_t at_ = 0;                               // consumed bytes of buffer_ while running
-  std::vector<OutputEvent>* events_ = nullptr;  // only while running
+  size_t at_ = 0;  // consumed bytes of buffer_ while running
 
-  std::string space_;              // white space that is content only if no call follows
-  bool space_is_content_ = false;  // ... which it is in a run that is too long to withhold
-  bool after_call_ = false;        // no content since the last call
   bool swallow_think_close_ = false;
 
-  int call_index_ = -1;
   bool wrapped_ = false;  // the open call has its <tool_call>
-  bool last_call_complete_ = false;
-  int dropped_blocks_ = 0;
-  int unknown_calls_ = 0;
-  const ToolSchema* schema_ = nullptr;
   std::set<std::string, std::less<>> seen_;  // parameters of the open call
   bool any_parameter_ = false;               // has been given out
 

@@ -1,4 +1,5 @@
-// Fuzzes the output parser: the first two bytes choose options and the cuts, the rest is the text.
+// Fuzzes the output parser: the first two bytes choose the form, options and the cuts, the rest is
+// the text.
 // Beyond not crashing: the result does not depend on the cuts, arguments are always JSON objects,
 // all text is valid UTF-8, calls begin and end in order, and little is withheld.
 #include <cstdint>
@@ -89,6 +90,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.tool_calls = (data[0] & 14) != 0;
   options.force_nonempty_content = (data[0] & 16) != 0;
   options.tools = Tools();
+  constexpr lode::text::OutputFormat kFormats[] = {
+      lode::text::OutputFormat::kXml, lode::text::OutputFormat::kHermes,
+      lode::text::OutputFormat::kLlama, lode::text::OutputFormat::kHarmony};
+  options.format = kFormats[data[0] >> 6];
   const StopCause cause = (data[0] & 32) != 0 ? StopCause::kLength : StopCause::kStop;
   const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
 

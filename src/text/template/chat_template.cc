@@ -26,7 +26,9 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view sourc
     return Error(Code::kBadInput, "the chat template is not valid UTF-8");
   }
   LODE_ASSIGN(std::unique_ptr<jinja::Template> parsed, jinja::ParseTemplate(source));
-  return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::move(parsed)));
+  std::unique_ptr<ChatTemplate> made(new ChatTemplate(std::move(parsed)));
+  made->source_ = source;
+  return made;
 }
 
 ChatTemplate::ChatTemplate(std::unique_ptr<jinja::Template> parsed) : parsed_(std::move(parsed)) {

@@ -71,12 +71,15 @@ class ChatTemplate {
   // Names that the template reads from its variables, sorted; functions such as range are not among
   // them. Anything else in a request has no effect.
   const std::vector<std::string>& ReferencedVariables() const { return referenced_; }
+  // As it was parsed; what calls of tools look like can be read off it (output_format.h).
+  const std::string& source() const { return source_; }
 
  private:
   explicit ChatTemplate(std::unique_ptr<jinja::Template> parsed);
 
   std::unique_ptr<jinja::Template> parsed_;
   std::vector<std::string> referenced_;
+  std::string source_;
 };
 
 }  // namespace lode::text
