@@ -29,6 +29,7 @@ namespace {
 using runtime::FramePool;
 using runtime::kNoFrame;
 using runtime::kTokensPerPage;
+using runtime::PageCount;
 using runtime::PageId;
 using runtime::PointRole;
 using runtime::PrefixTree;

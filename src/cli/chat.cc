@@ -298,6 +298,7 @@ bool RunCommand(const std::string& line, Flags* flags, Dialogue* dialogue) {
 }
 
 Result<void> RunChat(Flags& flags) {
+  if (!flags.trace.empty()) LODE_TRY(TraceFile::Open(flags.trace, flags.trace_ids));
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const api::TextTools tools, api::OpenText(*source));
   for (const std::string& warning : tools.warnings) {

@@ -217,6 +217,7 @@ Result<void> CheckFlags(Flags* checked) {
 
 Result<void> RunGenerate(Flags& flags) {
   LODE_TRY(CheckFlags(&flags));
+  if (!flags.trace.empty()) LODE_TRY(TraceFile::Open(flags.trace, flags.trace_ids));
   if (!flags.context.empty() || !flags.save.empty()) return RunContext(flags);
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
   LODE_ASSIGN(const api::TextTools tools, api::OpenText(*source));

@@ -78,7 +78,7 @@ Result<TraceFile> TraceFile::Open(const std::string& path, bool ids) {
 Result<void> TraceFile::Add(const TracedRequest& request) {
   Json line;
   const double took = request.prompt_seconds + request.answer_seconds;
-  line["timestamp"] = Milliseconds(Now() - took - start_);
+  line["timestamp"] = std::max(0.0, Milliseconds(Now() - took - start_));
   const auto prompt = request.tokens.first(static_cast<size_t>(request.prompt));
   const auto answer = request.tokens.subspan(static_cast<size_t>(request.prompt));
   line["input_length"] = prompt.size();
