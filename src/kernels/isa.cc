@@ -8,6 +8,9 @@
 #include "base/text.h"
 #include "hwy/targets.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -19,10 +22,21 @@ namespace {
 constexpr Isa kAll[] = {Isa::kAvx512Dot, Isa::kAvx512, Isa::kAvxVnni, Isa::kAvx2,
                         Isa::kNeonDot,   Isa::kNeon,   Isa::kPortable};
 
+#if defined(__x86_64__)
+// Two that clang 14 has no names for. That the system saves their registers the others' names say.
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+bool HasAvxVnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+}
+#endif
+
 bool Has(Isa isa) {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw");
@@ -32,7 +46,7 @@ bool Has(Isa isa) {
     case Isa::kAvx512:
       return avx512;
     case Isa::kAvxVnni:
-      return avx2 && __builtin_cpu_supports("avxvnni");
+      return avx2 && HasAvxVnni();
     case Isa::kAvx2:
       return avx2;
     default:

@@ -25,8 +25,8 @@ void Run(const uint8_t* data, size_t size) {
   if (size == 0) return;
   std::vector<std::byte> bytes;
   if (data[0] % 2 == 0) {
-    bytes.resize(size - 1);
-    std::memcpy(bytes.data(), data + 1, size - 1);
+    const auto* const first = reinterpret_cast<const std::byte*>(data);
+    bytes.assign(first + 1, first + size);
   } else {
     bytes = EncodeDiskHead(Sample());
     LODE_CHECK(DecodeDiskHead(bytes).ok());
