@@ -193,7 +193,8 @@ TermId FreeJsonText(Terms* terms) {
 }
 
 std::string QuoteJson(std::string_view text) {
-  std::string quoted = "\"";
+  std::string quoted;
+  quoted += '"';
   for (const char c : text) {
     const auto code = static_cast<unsigned char>(c);
     const auto* escape = std::find_if(std::begin(kEscapes), std::end(kEscapes),

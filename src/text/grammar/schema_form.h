@@ -28,6 +28,7 @@ enum TypeBits : uint8_t {
 
 struct StringForm {
   std::vector<TermId> terms;  // all of them: the text between the quotes
+  std::vector<TermId> raw;    // the same of plain text, where that was asked for
   uint32_t min = 0, max = kUnbounded;
 };
 

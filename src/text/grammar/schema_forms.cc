@@ -59,8 +59,8 @@ uint8_t TypeOf(const Json& value) {
   return number.ok() && number->whole() ? kIntegerType : kFractionType;
 }
 
-SchemaForms::SchemaForms(const SchemaSource* source, GrammarBuilder* builder)
-    : source_(source), builder_(builder) {
+SchemaForms::SchemaForms(const SchemaSource* source, GrammarBuilder* builder, bool raw)
+    : source_(source), builder_(builder), raw_(raw) {
   parts_.push_back({.schema = nullptr, .known = true, .forms = {}});  // kNever
 }
 
@@ -214,6 +214,7 @@ Result<bool> SchemaForms::Merge(const Form& a, const Form& b, Form* both) {
   for (const TermId term : b.string.terms)
     if (std::find(a.string.terms.begin(), a.string.terms.end(), term) == a.string.terms.end())
       both->string.terms.push_back(term);
+  both->string.raw.insert(both->string.raw.end(), b.string.raw.begin(), b.string.raw.end());
   ArrayForm& array = both->array;
   const size_t prefix = std::max(a.array.prefix.size(), b.array.prefix.size());
   for (size_t i = 0; i < prefix; ++i) {

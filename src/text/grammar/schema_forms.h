@@ -20,7 +20,8 @@ namespace lode::text::grammar {
 
 class SchemaForms {
  public:
-  SchemaForms(const SchemaSource* source, GrammarBuilder* builder);
+  // `raw`: strings are described as plain text, too (StringForm::raw).
+  SchemaForms(const SchemaSource* source, GrammarBuilder* builder, bool raw = false);
 
   Parts PartsOf(const Json& schema, bool negated = false);
   // Of which one must hold. The pointer stays valid. Errors: a schema that is none, or too large;
@@ -92,8 +93,12 @@ class SchemaForms {
   Form Anything() const;
   Form Only(uint8_t types) const;
 
+  // Adds what `pattern` matches, or what it does not, to a string's demands.
+  Result<void> AddPattern(const std::string& pattern, bool whole, bool negated, StringForm* string);
+
   const SchemaSource* source_;
   GrammarBuilder* builder_;
+  bool raw_;
   std::vector<Part> parts_;
   std::map<std::pair<const Json*, bool>, uint32_t> part_of_;
   std::map<Parts, Forms> expanded_;

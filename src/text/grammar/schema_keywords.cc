@@ -250,27 +250,39 @@ Result<void> SchemaForms::StringKeywords(const Json& schema, Form* form) {
   if (const Json* pattern = FindKey(schema, "pattern")) {
     if (!pattern->is_string()) return Bad(schema, "pattern", "must be a string");
     const std::string& text = pattern->get_ref<const std::string&>();
-    const auto counted = AsCountedClass(&builder_->terms(), text, Spelling::kJson);
-    if (counted) {
-      form->string.min = std::max(form->string.min, counted->min);
-      form->string.max = std::min(form->string.max, counted->max);
-    }
-    auto term = counted ? Result<TermId>(counted->any) : RegexTerm(&builder_->terms(), text, {});
-    if (!term.ok() && term.error().code() == Code::kUnsupported) {
-      Refuse(schema, "pattern (" + term.error().message() + ")");
-    } else if (!term.ok()) {
-      return term.error().AddContext(source_->PathOf(schema) + "/pattern");
-    } else if (*term != builder_->terms().json_star()) {
-      form->string.terms.push_back(*term);
+    const auto added = AddPattern(text, false, false, &form->string);
+    if (!added.ok() && added.error().code() == Code::kUnsupported) {
+      Refuse(schema, "pattern (" + added.error().message() + ")");
+    } else if (!added.ok()) {
+      return Error(added.error()).AddContext(source_->PathOf(schema) + "/pattern");
     }
   }
   const std::string format = GetString(schema, "format");
-  if (format.empty()) return {};
   if (IsUnenforcedFormat(format)) Refuse(schema, "format (" + format + ")");
   const std::optional<std::string> pattern = FormatPattern(format);
   if (!pattern) return {};
-  LODE_ASSIGN(const TermId term, RegexTerm(&builder_->terms(), *pattern, {.whole = true}));
-  form->string.terms.push_back(term);
+  return AddPattern(*pattern, true, false, &form->string);
+}
+
+Result<void> SchemaForms::AddPattern(const std::string& pattern, bool whole, bool negated,
+                                     StringForm* string) {
+  Terms& terms = builder_->terms();
+  for (const Spelling spelling : {Spelling::kJson, Spelling::kRaw}) {
+    if (spelling == Spelling::kRaw && !raw_) break;
+    auto& list = spelling == Spelling::kJson ? string->terms : string->raw;
+    std::optional<CountedClass> counted;
+    if (!whole && !negated) counted = AsCountedClass(&terms, pattern, spelling);
+    TermId term = Terms::kNothing;
+    if (counted) {
+      string->min = std::max(string->min, counted->min);
+      string->max = std::min(string->max, counted->max);
+      term = counted->any;
+    } else {
+      LODE_ASSIGN(term, RegexTerm(&terms, pattern, {.spelling = spelling, .whole = whole}));
+    }
+    if (negated) term = terms.Not(term);
+    if (term != AnyText(&terms, spelling)) list.push_back(term);
+  }
   return {};
 }
 

@@ -171,10 +171,9 @@ Result<bool> SchemaForms::NegateChildren(const Json& schema, const std::string& 
     return true;
   }
   if (key == "pattern" && value.is_string()) {
-    auto term = RegexTerm(&builder_->terms(), value.get_ref<const std::string&>(), {});
-    if (!term.ok()) return false;
     Form form = Only(kStringType);
-    form.string.terms.push_back(builder_->terms().Not(*term));
+    if (!AddPattern(value.get_ref<const std::string&>(), false, true, &form.string).ok())
+      return false;
     forms->push_back(std::move(form));
     return true;
   }

@@ -5,6 +5,7 @@
 
 #include "text/grammar/compile.h"
 #include "text/grammar/schema_forms.h"
+#include "text/grammar/structural.h"
 
 namespace lode::text::grammar {
 namespace {
@@ -13,8 +14,9 @@ constexpr size_t kObjectNodesMax = 100000;
 
 class NodeMaker {
  public:
-  NodeMaker(const SchemaSource* source, GrammarBuilder* builder, const JsonStyle& style)
-      : builder_(*builder), forms_(source, builder), style_(style) {
+  NodeMaker(const SchemaSource* source, GrammarBuilder* builder, const JsonStyle& style,
+            bool raw = false)
+      : builder_(*builder), forms_(source, builder, raw), style_(style) {
     const TermId space = builder_.terms().Byte(' ');
     TermId run = Terms::kEmpty, after = Terms::kEmpty;
     if (style.space == JsonStyle::Space::kSpaced) after = builder_.terms().Optional(space);
@@ -38,6 +40,27 @@ class NodeMaker {
 
   Result<NodeId> Make(const Json& schema) {
     const NodeId root = NodeOf(forms_.PartsOf(schema));
+    LODE_TRY(BuildQueued());
+    return root;
+  }
+
+  // The properties of `schema`, an object, as elements.
+  Result<NodeId> MakeElements(const Json& schema, const ToolCallForm& tags) {
+    LODE_ASSIGN(const Forms* forms, forms_.Expand(forms_.PartsOf(schema)));
+    std::vector<NodeId> choices;
+    const Forms copy = *forms;
+    for (const Form& form : copy) {
+      if (!(form.types & kObjectType)) continue;
+      if (form.values) forms_.Refuse("#/enum (of whole arguments)");
+      LODE_ASSIGN(const NodeId node, Elements(form.object, tags));
+      choices.push_back(node);
+    }
+    LODE_TRY(BuildQueued());
+    return builder_.Choice(std::move(choices));
+  }
+
+ private:
+  Result<void> BuildQueued() {
     while (!queue_.empty()) {
       const Parts parts = queue_.front();
       queue_.pop_front();
@@ -47,10 +70,9 @@ class NodeMaker {
         return Error(Code::kNoSpace, forms_.PathOf(parts) + " makes the grammar too large");
     }
     if (!forms_.refusals().empty()) return Refused();
-    return root;
+    return {};
   }
 
- private:
   Error Refused() const {
     std::string list;
     size_t named = 0;
@@ -325,6 +347,88 @@ class NodeMaker {
     return missing == 0 ? builder_.Optional(some) : some;
   }
 
+  Result<NodeId> Elements(const ObjectForm& object, const ToolCallForm& tags) {
+    uint32_t required = 0, listed = 0;
+    for (const ObjectForm::Property& property : object.properties) {
+      required += property.required;
+      listed += !IsNever(property.parts);
+      if (property.name.find_first_of("<>\n") != std::string::npos)
+        forms_.Refuse("#/properties/" + property.name + " (the name cannot stand in a tag)");
+    }
+    if (object.min > required) forms_.Refuse("#/minProperties");
+    if (object.max < listed) forms_.Refuse("#/maxProperties");
+    NodeId after = builder_.Empty();
+    for (size_t i = object.properties.size(); i-- > 0;) {
+      const ObjectForm::Property& property = object.properties[i];
+      if (IsNever(property.parts) && !property.required) continue;
+      LODE_ASSIGN(const NodeId value, ElementValue(property.parts, tags));
+      const NodeId taken = builder_.Sequence(
+          {builder_.Literal(tags.before_key + property.name + tags.after_key), value, after});
+      after = property.required ? taken : builder_.Choice({taken, after});
+    }
+    return after;
+  }
+
+  // A value and what ends it. What may be a string stands as it is, without quotes.
+  Result<NodeId> ElementValue(const Parts& parts, const ToolCallForm& tags) {
+    if (IsNever(parts)) return nothing_;
+    LODE_ASSIGN(const Forms* forms, forms_.Expand(parts));
+    const NodeId end = builder_.Literal(tags.after_value);
+    std::vector<NodeId> choices;
+    const Forms copy = *forms;
+    for (const Form& form : copy) {
+      Form others = form;
+      others.types &= static_cast<uint8_t>(~kStringType);
+      if (form.types & kStringType) {
+        if (form.values) {
+          for (const Json& value : *form.values) {
+            if (!value.is_string()) continue;
+            const std::string& text = value.get_ref<const std::string&>();
+            LODE_ASSIGN(const bool fits, forms_.FitsForm(value, form));
+            if (fits && text.find(tags.value_end) == std::string::npos)
+              choices.push_back(builder_.Literal(text + tags.after_value));
+          }
+        } else {
+          choices.push_back(RawString(form, tags));
+        }
+      }
+      if (others.types == 0) continue;
+      if (others.values)
+        std::erase_if(*others.values, [](const Json& value) { return value.is_string(); });
+      std::vector<NodeId> written;
+      LODE_TRY(AddForm(others, parts, &written));
+      choices.push_back(builder_.Sequence({builder_.Choice(std::move(written)), end}));
+    }
+    return builder_.Choice(std::move(choices));
+  }
+
+  NodeId RawString(const Form& form, const ToolCallForm& tags) {
+    Terms& terms = builder_.terms();
+    const TermId any = terms.Star(terms.Bytes(ByteSet::All()));
+    const TermId ends = terms.Concat({any, terms.Literal(tags.value_end), any});
+    std::vector<TermId> parts = form.string.raw;
+    for (const Json& value : form.excluded)
+      if (value.is_string())
+        parts.push_back(terms.Not(terms.Literal(value.get_ref<const std::string&>())));
+    parts.push_back(terms.Not(ends));
+    const bool bounded = form.string.min > 0 || form.string.max != kUnbounded;
+    if (parts.size() == 1 && !bounded) {  // up to the first end, with what must stand before it
+      const size_t before = tags.after_value.find(tags.value_end);
+      const std::string behind = tags.after_value.substr(before + tags.value_end.size());
+      const TermId text = terms.Concat(any, terms.Literal(tags.after_value.substr(0, before)));
+      return builder_.Sequence(
+          {builder_.Regular(terms.Concat(
+               terms.And({text, terms.Not(ends)}), terms.Literal(tags.value_end))),
+           builder_.Literal(behind)});
+    }
+    parts.push_back(bounded || !form.string.raw.empty() ? terms.raw_star() : any);
+    const TermId text = terms.And(std::move(parts));
+    const NodeId value = bounded ? builder_.Counted(text, Counting::kRawText, form.string.min,
+                                                    form.string.max, false)
+                                 : builder_.Regular(text);
+    return builder_.Sequence({value, builder_.Literal(tags.after_value)});
+  }
+
   GrammarBuilder& builder_;
   SchemaForms forms_;
   JsonStyle style_;
@@ -338,6 +442,12 @@ class NodeMaker {
 Result<NodeId> JsonSchemaNode(GrammarBuilder* builder, const Json& schema, const JsonStyle& style) {
   LODE_ASSIGN(const SchemaSource source, SchemaSource::Open(schema));
   return NodeMaker(&source, builder, style).Make(schema);
+}
+
+Result<NodeId> ArgumentElements(GrammarBuilder* builder, const Json& schema,
+                                const ToolCallForm& form, const JsonStyle& style) {
+  LODE_ASSIGN(const SchemaSource source, SchemaSource::Open(schema));
+  return NodeMaker(&source, builder, style, true).MakeElements(schema, form);
 }
 
 Result<std::shared_ptr<const Grammar>> CompileJsonSchema(const Json& schema, const JsonStyle& style,
