@@ -53,6 +53,9 @@ TEST(Contexts, EveryRowDrawAndStateHasTheBitsOfAColdRunInAnyTwoFactors) {
   EXPECT_GT(all.drafted, all.accepted + 200);
   EXPECT_GT(all.restored, 1000);
   EXPECT_GT(all.promoted, 5);
+  EXPECT_GT(all.whole, 50);
+  EXPECT_GT(all.constrained, 200);
+  EXPECT_GT(all.stopped, 20);
   EXPECT_EQ(all.failed, 0);  // nobody fails because another came
   for (const PointRole role : {PointRole::kSystem, PointRole::kNextUser, PointRole::kNextTool,
                                PointRole::kRetry, PointRole::kTurn, PointRole::kHint,
@@ -69,7 +72,7 @@ TEST(Contexts, PreemptedAnswersGoOnWithTheSameBits) {
   // Three answers grow to three pages each, where there are six.
   for (const int64_t drafts : {0, 3}) {
     const Setting setting = {.pages = 6, .slots = 4, .requests = 4, .prompt_max = 9, .answer = 290,
-                             .progress_min = 128, .drafts = drafts};
+                             .progress_min = 128, .constraints = false, .drafts = drafts};
     const Tally tally = Walk(*model, kF32, setting, 5, &oracle);
     EXPECT_EQ(tally.errors(), 0);
     EXPECT_EQ(tally.failed, 0);
@@ -277,7 +280,8 @@ TEST(Contexts, EachPlantedFaultIsSeen) {
   }
   for (const SchedulerFault fault :
        {SchedulerFault::kSeedBySlot, SchedulerFault::kTapTooEarly, SchedulerFault::kFreezeLate,
-        SchedulerFault::kResumeTooDeep, SchedulerFault::kTrustGuesses}) {
+        SchedulerFault::kResumeTooDeep, SchedulerFault::kTrustGuesses,
+        SchedulerFault::kSkipToken, SchedulerFault::kHiddenOfAnother}) {
     Setting setting = plain;
     setting.scheduler_fault = fault;
     if (fault == SchedulerFault::kTrustGuesses) setting.drafts = 3;

@@ -165,6 +165,8 @@ class Conversations {
         }
         return;
       case Event::Kind::kProgress:
+      case Event::Kind::kPromptToken:
+      case Event::Kind::kPooled:
         return;
       case Event::Kind::kToken:
         texts_.at(event.request).push_back(event.sampled.token);

@@ -199,6 +199,8 @@ class Simulation {
         asked.started = true;
         return;
       case Event::Kind::kProgress:
+      case Event::Kind::kPromptToken:
+      case Event::Kind::kPooled:
         return;
       case Event::Kind::kToken:
         asked.text.push_back(event.sampled.token);
@@ -255,10 +257,27 @@ class Simulation {
   Outcome outcome_;
 };
 
-void ExpectAllEnded(const Outcome& outcome) {
+// All of a load ends, whatever else is looked at.
+Outcome RunAll(const Scenario& scenario, uint32_t seed) {
+  const Outcome outcome = Simulation(scenario, seed).Run();
   EXPECT_EQ(outcome.ended, outcome.submitted);
   EXPECT_EQ(outcome.failed, 0);
   EXPECT_LT(outcome.longest_idle, 1000);
+  return outcome;
+}
+
+// Each tenant's part of the time is that of its weight.
+void ExpectSharedByWeights(const Scenario& scenario, const Outcome& outcome, double error) {
+  double total = 0.0, weights = 0.0;
+  for (const double each : outcome.milliseconds) total += each;
+  for (const LoadTenant& tenant : scenario.tenants) weights += tenant.weight;
+  std::printf("    parts of the time:");
+  for (size_t i = 0; i < scenario.tenants.size(); ++i) {
+    const double part = outcome.milliseconds[i] / total;
+    std::printf(" %.4f", part);
+    EXPECT_NEAR(part, scenario.tenants[i].weight / weights, error) << i;
+  }
+  std::printf("; %lld refused\n", static_cast<long long>(outcome.refused));
 }
 
 TEST(SchedulerSim, AMinuteOfTwiceTheLoadIsSharedByWeightsAndAllEnd) {
@@ -267,21 +286,11 @@ TEST(SchedulerSim, AMinuteOfTwiceTheLoadIsSharedByWeightsAndAllEnd) {
     Scenario scenario;
     scenario.tenants = {{1.0, 1.6}, {2.0, 1.6}, {4.0, 1.6, 40}};
     scenario.queue_max = 40;
-    const Outcome outcome = Simulation(scenario, seed).Run();
-    ExpectAllEnded(outcome);
+    const Outcome outcome = RunAll(scenario, seed);
     EXPECT_GT(outcome.refused, 0);  // else there was no overload
     EXPECT_EQ(outcome.overtaken, 0);
     EXPECT_LE(outcome.longest_pass, 16 + scenario.running_max);
-    double total = 0.0, weights = 0.0;
-    for (const double each : outcome.milliseconds) total += each;
-    for (const LoadTenant& tenant : scenario.tenants) weights += tenant.weight;
-    std::printf("    parts of the time:");
-    for (size_t i = 0; i < scenario.tenants.size(); ++i) {
-      const double part = outcome.milliseconds[i] / total;
-      std::printf(" %.3f", part);
-      EXPECT_NEAR(part, scenario.tenants[i].weight / weights, 0.02) << i;
-    }
-    std::printf("; %lld refused\n", static_cast<long long>(outcome.refused));
+    ExpectSharedByWeights(scenario, outcome, 0.02);
   }
 }
 
@@ -292,8 +301,7 @@ TEST(SchedulerSim, WhoAsksForLittleIsNotHeldUpByWhoAsksForMuch) {
     scenario.tenants = {{1.0, 8.0}, {1.0, 0.3}};
     scenario.queue_max = 1 << 20;
     scenario.seconds = 30.0;
-    const Outcome outcome = Simulation(scenario, seed).Run();
-    ExpectAllEnded(outcome);
+    const Outcome outcome = RunAll(scenario, seed);
     // The greedy one's queue is long at the end; the other one's requests ended as they came.
     ASSERT_EQ(outcome.served.size(), 2u);
     EXPECT_GE(outcome.served[1], 3);
@@ -316,8 +324,7 @@ TEST(SchedulerSim, PoolsTooSmallForAllOfThemAndStillAllEnd) {
     scenario.progress_min = random() % 3 == 0 ? 256 : 16;
     scenario.answer_tokens = random() % 2 == 0 ? 4 : 1024;  // little is promised, so they collide
     scenario.cancelled = 0.2;
-    const Outcome outcome = Simulation(scenario, seed).Run();
-    ExpectAllEnded(outcome);
+    const Outcome outcome = RunAll(scenario, seed);
     EXPECT_EQ(outcome.overtaken, 0);
     all.preempted += outcome.preempted;
     all.parked += outcome.parked;
@@ -347,8 +354,7 @@ TEST(SchedulerSim, AStepOfOneRowServesAllInTurn) {
     scenario.tenants = {{1.0, 2.0, 12}, {9.0, 2.0, 12}};
     scenario.seconds = 3.0;
     scenario.rows_max = 1;
-    const Outcome outcome = Simulation(scenario, seed).Run();
-    ExpectAllEnded(outcome);
+    const Outcome outcome = RunAll(scenario, seed);
     EXPECT_LE(outcome.longest_pass, 16 + 2 * scenario.running_max);
   }
 }
@@ -456,9 +462,10 @@ class Reasons {
   void Judge(const Asked& asked, const Match& match) {
     ++started;
     const auto prompt = static_cast<int64_t>(asked.text.size());
-    // The last token is computed in any case, for its logits.
-    const int64_t least = std::min(surely_.Longest(asked.text), prompt - 1);
-    const int64_t most = std::min(maybe_.Longest(asked.text), prompt - 1);
+    // The last token is computed for its logits, unless its row is kept.
+    const int64_t end = match.resume == prompt ? prompt : prompt - 1;
+    const int64_t least = std::min(surely_.Longest(asked.text), end);
+    const int64_t most = std::min(maybe_.Longest(asked.text), end);
     const TreeCounts counts = serving_->scheduler->tree().counts();
     bool agrees = match.prompt == prompt && match.known >= least && match.known <= most &&
                   match.resume <= match.known;

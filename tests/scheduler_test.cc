@@ -43,6 +43,29 @@ Request Ask(RootId root, std::vector<Token> prompt, int64_t answer = 1, int32_t 
   return request;
 }
 
+// The root of a tenant of its own.
+RootId NewTenant(Scheduler* scheduler, const TenantLimits& limits = {}) {
+  return scheduler->OpenRoot(scheduler->AddTenant(limits).value(), "").value();
+}
+
+// Different prompts.
+void AskMany(Scheduler* scheduler, RootId root, uint32_t count, size_t prompt, int64_t answer = 1) {
+  for (uint32_t i = 0; i < count; ++i) {
+    EXPECT_TRUE(scheduler->Submit(Ask(root, Text(i, prompt), answer)).ok());
+  }
+}
+
+// Until all have ended: in which order.
+std::vector<RequestId> RunToEnd(Serving* serving, const std::function<void()>& after_step = {}) {
+  std::vector<RequestId> ended;
+  while (serving->Step([&](const Event& event) {
+    if (event.kind == Event::Kind::kFinished) ended.push_back(event.request);
+  })) {
+    if (after_step) after_step();
+  }
+  return ended;
+}
+
 // --- Apart ---------------------------------------------------------------------------------------
 
 std::string FuzzedSalt(std::mt19937* random, const std::vector<std::string>& before) {
@@ -159,19 +182,17 @@ TEST(Tenants, AForeignPromptInMemoryTakesAsManyStepsAndRowsAsAnUnknownOne) {
   for (const bool known_to_other : {false, true}) {
     Serving serving = Small();
     Scheduler& scheduler = *serving.scheduler;
-    const RootId a = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
-    const RootId b = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
+    const RootId a = NewTenant(&scheduler);
+    const RootId b = NewTenant(&scheduler);
     EXPECT_TRUE(scheduler.Submit(Ask(a, Text(known_to_other ? 7 : 8, 300), 3)).ok());
-    while (serving.Step([](const Event&) {})) {
-    }
+    RunToEnd(&serving);
     const int64_t before = scheduler.rows();
     const double clock = serving.clock;
     const Explanation silent = scheduler.tree().Explain(b, Text(7, 300));
     EXPECT_TRUE(silent.nodes.empty());
     EXPECT_EQ(silent.match.reason, Reason::kNewPrefix);
     EXPECT_TRUE(scheduler.Submit(Ask(b, Text(7, 300), 3)).ok());
-    while (serving.Step([](const Event&) {})) {
-    }
+    RunToEnd(&serving);
     costs.push_back(scheduler.rows() - before);
     costs.push_back(static_cast<int64_t>(serving.clock - clock));
   }
@@ -185,16 +206,15 @@ TEST(Tenants, NobodyWaitsForALeaderOfAnotherRoot) {
   options.chunk_rows = 8;
   Serving serving = Small(options);
   Scheduler& scheduler = *serving.scheduler;
-  const RootId a = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
-  const RootId b = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
+  const RootId a = NewTenant(&scheduler);
+  const RootId b = NewTenant(&scheduler);
   for (const RootId root : {a, a, b}) {
     EXPECT_TRUE(scheduler.Submit(Ask(root, Text(1, 200))).ok());
   }
   serving.Step([](const Event&) {});
   EXPECT_EQ(scheduler.running(), 2);  // the second one of `a` is parked
   EXPECT_EQ(scheduler.waiting(), 1);
-  while (serving.Step([](const Event&) {})) {
-  }
+  RunToEnd(&serving);
   serving.ExpectNothingLeft();
 }
 
@@ -211,19 +231,14 @@ TEST(Tenants, ATenantHasNoMoreSequencesThanItMayAndOthersPassIt) {
   const TenantId other = scheduler.AddTenant({}).value();
   const RootId small_root = scheduler.OpenRoot(small, "").value();
   const RootId other_root = scheduler.OpenRoot(other, "").value();
-  for (uint32_t i = 0; i < 4; ++i) {
-    EXPECT_TRUE(scheduler.Submit(Ask(small_root, Text(i, 40), 4)).ok());
-  }
+  AskMany(&scheduler, small_root, 4, 40, 4);
   EXPECT_TRUE(scheduler.Submit(Ask(other_root, Text(9, 40), 4)).ok());
   serving.Step([](const Event&) {});
   EXPECT_EQ(scheduler.use(small).running, 1);
   EXPECT_EQ(scheduler.use(small).waiting, 3);
   EXPECT_EQ(scheduler.use(other).running, 1);
-  int64_t ended = 0;
-  while (serving.Step([&](const Event& event) { ended += event.kind == Event::Kind::kFinished; })) {
-    EXPECT_LE(scheduler.use(small).running, 1);
-  }
-  EXPECT_EQ(ended, 5);
+  const auto ended = RunToEnd(&serving, [&] { EXPECT_LE(scheduler.use(small).running, 1); });
+  EXPECT_EQ(ended.size(), 5u);
 }
 
 TEST(Tenants, AFullQueueSaysHowFastItDrains) {
@@ -240,8 +255,7 @@ TEST(Tenants, AFullQueueSaysHowFastItDrains) {
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), Code::kNoSpace);
   EXPECT_NE(refused.error().ToString().find("3 requests wait already"), std::string::npos);
-  while (serving.Step([](const Event&) {})) {
-  }
+  RunToEnd(&serving);
   while (scheduler.waiting() < 3) {
     EXPECT_TRUE(scheduler.Submit(Ask(root, Text(texts++, 20))).ok());
   }
@@ -258,8 +272,8 @@ TEST(Tenants, AFullQueueOfOneTenantIsNotAnothers) {
   Scheduler& scheduler = *serving.scheduler;
   TenantLimits limits;
   limits.queue_max = 2;
-  const RootId small = scheduler.OpenRoot(scheduler.AddTenant(limits).value(), "").value();
-  const RootId other = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
+  const RootId small = NewTenant(&scheduler, limits);
+  const RootId other = NewTenant(&scheduler);
   EXPECT_TRUE(scheduler.Submit(Ask(small, Text(1, 20))).ok());
   EXPECT_TRUE(scheduler.Submit(Ask(small, Text(2, 20))).ok());
   const auto refused = scheduler.Submit(Ask(small, Text(3, 20)));
@@ -271,15 +285,12 @@ TEST(Tenants, AFullQueueOfOneTenantIsNotAnothers) {
 TEST(Tenants, ARequestOfAClosedRootIsRefused) {
   Serving serving = Small();
   Scheduler& scheduler = *serving.scheduler;
-  const RootId root = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
+  const RootId root = NewTenant(&scheduler);
   EXPECT_TRUE(scheduler.Submit(Ask(root, Text(1, 20))).ok());
   scheduler.CloseRoot(root);
   EXPECT_EQ(scheduler.Submit(Ask(root, Text(1, 20))).error().code(), Code::kNotFound);
   EXPECT_EQ(scheduler.Submit(Ask(77, Text(1, 20))).error().code(), Code::kNotFound);
-  int64_t ended = 0;  // who was there before still ends
-  while (serving.Step([&](const Event& event) { ended += event.kind == Event::Kind::kFinished; })) {
-  }
-  EXPECT_EQ(ended, 1);
+  EXPECT_EQ(RunToEnd(&serving).size(), 1u);  // who was there before still ends
 }
 
 TEST(Tenants, AsManyTenantsAsGroupsOfFramesButOne) {
@@ -305,11 +316,8 @@ TEST(Tenants, WhoRunsGoesBeforeWhatOthersHaveKept) {
   large.weight = 100.0;  // its share is nearly everything
   const TenantId keeper = scheduler.AddTenant(large).value();
   const RootId kept = scheduler.OpenRoot(keeper, "").value();
-  for (uint32_t i = 0; i < 4; ++i) {
-    EXPECT_TRUE(scheduler.Submit(Ask(kept, Text(i, 120))).ok());
-  }
-  while (serving.Step([](const Event&) {})) {
-  }
+  AskMany(&scheduler, kept, 4, 120);
+  RunToEnd(&serving);
   const uint64_t before = scheduler.tree().used_bytes(keeper);
   EXPECT_LT(before, scheduler.tree().share_bytes(keeper));
   EXPECT_TRUE(scheduler.Submit(Ask(scheduler.default_root(), Text(99, 100), 400)).ok());
@@ -380,11 +388,9 @@ TEST(Tenants, APriorityPassesOthersOfItsTenantAndEqualsGoAsTheyCame) {
 TEST(Tenants, ALongQueueOfOneTenantDoesNotHoldUpAnother) {
   Serving serving = Small();
   Scheduler& scheduler = *serving.scheduler;
-  const RootId busy = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
-  const RootId other = scheduler.OpenRoot(scheduler.AddTenant({}).value(), "").value();
-  for (uint32_t i = 0; i < 20; ++i) {
-    EXPECT_TRUE(scheduler.Submit(Ask(busy, Text(i, 30))).ok());
-  }
+  const RootId busy = NewTenant(&scheduler);
+  const RootId other = NewTenant(&scheduler);
+  AskMany(&scheduler, busy, 20, 30);
   serving.Step([](const Event&) {});
   const RequestId late = scheduler.Submit(Ask(other, Text(77, 30))).value();
   const std::vector<RequestId> order = StartOrder(&serving);
@@ -398,24 +404,13 @@ TEST(Tenants, ATenantWithoutAPlaceGetsOneFromWhoHasTooManyAndAllEnd) {
   options.progress_min = 16;
   Serving serving = Small(options);
   Scheduler& scheduler = *serving.scheduler;
-  const TenantId busy = scheduler.AddTenant({}).value();
-  const TenantId other = scheduler.AddTenant({}).value();
-  const RootId busy_root = scheduler.OpenRoot(busy, "").value();
-  const RootId other_root = scheduler.OpenRoot(other, "").value();
-  for (uint32_t i = 0; i < 4; ++i) {
-    EXPECT_TRUE(scheduler.Submit(Ask(busy_root, Text(i, 20), 300)).ok());
-  }
+  const RootId busy = NewTenant(&scheduler), other = NewTenant(&scheduler);
+  AskMany(&scheduler, busy, 4, 20, 300);
   for (int i = 0; i < 10; ++i) serving.Step([](const Event&) {});
-  EXPECT_TRUE(scheduler.Submit(Ask(other_root, Text(9, 20), 5)).ok());
-  int64_t ended = 0, first = -1;
-  while (serving.Step([&](const Event& event) {
-    if (event.kind != Event::Kind::kFinished) return;
-    if (first < 0) first = static_cast<int64_t>(event.request);
-    ++ended;
-  })) {
-  }
-  EXPECT_EQ(first, 5);  // long before the answers that were there
-  EXPECT_EQ(ended, 5);
+  const RequestId late = scheduler.Submit(Ask(other, Text(9, 20), 5)).value();
+  const auto ended = RunToEnd(&serving);
+  ASSERT_EQ(ended.size(), 5u);
+  EXPECT_EQ(ended[0], late);  // long before the answers that were there
   EXPECT_EQ(scheduler.preemptions(), 1);
 }
 

@@ -288,7 +288,7 @@ runtime::EngineOptions EngineOptionsFor(const model::ModelSpec& spec, bool quant
   resolved.cache_bytes =
       options.cache_bytes +
       static_cast<uint64_t>(options.kept_states) *
-      runtime::FramePool::Stride(model::MakeStateLayout(spec, resolved.numerics).slot_bytes, true);
+      runtime::FramePool::Stride(runtime::Engine::SlotBytes(spec, resolved.numerics), true);
   resolved.trial_rows_max = options.drafts > 0 ? 1 + options.drafts : 0;
   resolved.rows_max = options.rows_max > 0 ? options.rows_max : std::min(kRowsDefault, each);
   return resolved;
@@ -329,7 +329,7 @@ MemoryPlan PlanMemory(const model::Model& model, const runtime::EngineOptions& o
   const model::StateLayout layout = model::MakeStateLayout(model.spec, options.numerics);
   plan.page_tokens = kernels::kPageTokens;
   plan.page_bytes = layout.page_bytes + layout.mtp_page_bytes;
-  plan.slot_bytes = layout.slot_bytes;
+  plan.slot_bytes = runtime::Engine::SlotBytes(model.spec, options.numerics);
   return plan;
 }
 

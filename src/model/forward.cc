@@ -298,6 +298,22 @@ void Runner::Logits(const Batch& batch) {
     std::memcpy(w.u + i * width, w.hidden + batch.logit_rows[static_cast<size_t>(i)] * width,
                 static_cast<size_t>(width) * sizeof(float));
   }
+  HeadOfU(rows, batch.logits);
+}
+
+void Runner::Head(const float* hidden, int64_t rows, float* logits) {
+  LODE_CHECK(rows <= workspace_.rows_max);
+  if (rows == 0) return;
+  if (between_layers_) between_layers_();
+  std::memcpy(workspace_.u, hidden,
+              static_cast<size_t>(rows * model_.spec.width) * sizeof(float));
+  HeadOfU(rows, logits);
+}
+
+// Of rows that lie in work.u.
+void Runner::HeadOfU(int64_t rows, float* logits) {
+  const int64_t width = model_.spec.width;
+  Workspace& w = workspace_;
   if (numerics_.activations == Activations::kBF16) {
     kernels::RoundToBF16(context_, w.u, rows * width);
   }
@@ -308,7 +324,7 @@ void Runner::Logits(const Batch& batch) {
       &model_.head,
       w.u,
       width,
-      batch.logits,
+      logits,
       model_.spec.vocabulary,
       rows,
       kernels::Epilogue::kStore,

@@ -85,6 +85,10 @@ class Runner {
   // Afterwards workspace().hidden has the rows after the final norm, which the MTP head takes.
   void Forward(const Batch& batch);
 
+  // The head for rows [n, D] after the final norm, not of workspace(): logits [n, V], the bits that
+  // Forward gives them.
+  void Head(const float* hidden, int64_t rows, float* logits);
+
   // The rows that the sequences have to replay, and nothing else: their slots catch up.
   void Replay(std::span<const SequenceView> sequences);
 
@@ -114,6 +118,7 @@ class Runner {
   void RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
                 std::span<const SequenceView> sequences);
   void Logits(const Batch& batch);
+  void HeadOfU(int64_t rows, float* logits);
 
   const Model& model_;
   Numerics numerics_;

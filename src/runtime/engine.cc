@@ -57,12 +57,17 @@ FramePoolOptions Engine::FrameOptions(const model::ModelSpec& spec, const Engine
   const model::StateLayout layout = model::MakeStateLayout(spec, options.numerics);
   FramePoolOptions frames;
   frames.page_bytes = layout.page_bytes + layout.mtp_page_bytes;
-  frames.slot_bytes = layout.slot_bytes;
+  frames.slot_bytes = SlotBytes(spec, options.numerics);
   frames.budget_bytes =
       static_cast<uint64_t>(PagesFor(options)) * FramePool::Stride(frames.page_bytes, true) +
       static_cast<uint64_t>(options.sequences_max) * FramePool::Stride(frames.slot_bytes, true) +
       options.cache_bytes;
   return frames;
+}
+
+uint64_t Engine::SlotBytes(const model::ModelSpec& spec, const model::Numerics& numerics) {
+  const uint64_t state = model::MakeStateLayout(spec, numerics).slot_bytes;
+  return state == 0 ? 0 : state + static_cast<uint64_t>(spec.width) * sizeof(float);
 }
 
 Engine::Engine(const model::Model& model, const EngineOptions& options)
@@ -183,12 +188,32 @@ bool Engine::TakeNextSlot(Sequence* sequence) {
   return sequence->next_slot_ != kNoFrame;
 }
 
+// Pages that OwnTail would copy.
+int64_t Engine::TailsToCopy(const Sequence& sequence) const {
+  if (fault_ == Fault::kWriteSharedPage) return 0;
+  auto first = static_cast<int64_t>(sequence.own_from_);
+  for (const int64_t position : {sequence.position_, sequence.mtp_position_}) {
+    if (position % kernels::kPageTokens == 0) continue;
+    first = std::min(first, position / kernels::kPageTokens);
+  }
+  int64_t count = 0;
+  for (auto i = static_cast<size_t>(first); i < sequence.own_from_; ++i) {
+    count += Shared(frames_->pages(), sequence.pages_[i]) ? 1 : 0;
+  }
+  return count;
+}
+
 int64_t Engine::PagesToReserve(const Sequence& sequence, int64_t tokens) const {
   if (!has_pages()) return 0;
-  const bool tail = sequence.position_ % kernels::kPageTokens != 0 &&
-                    sequence.own_from_ == sequence.pages_.size();
-  return PageCount(sequence.position_ + tokens) - static_cast<int64_t>(sequence.pages_.size()) +
-         (tail ? 1 : 0);
+  const int64_t more =
+      PageCount(sequence.position_ + tokens) - static_cast<int64_t>(sequence.pages_.size());
+  return std::max<int64_t>(0, more) + TailsToCopy(sequence);
+}
+
+int64_t Engine::SlotsToReserve(const Sequence& sequence) const {
+  if (!has_slots()) return 0;
+  if (sequence.slot_ == kNoFrame) return 1;
+  return Shared(frames_->slots(), sequence.slot_) && sequence.next_slot_ == kNoFrame ? 1 : 0;
 }
 
 // Room for the rows of a trial; false when there is none.

@@ -121,6 +121,8 @@ class Engine {
 
   // What the constructor and its sequences take at most, to the byte.
   static uint64_t Bytes(const model::ModelSpec& spec, const EngineOptions& options);
+  // What a state takes of the frames, with the hidden row behind it; 0: the model has none.
+  static uint64_t SlotBytes(const model::ModelSpec& spec, const model::Numerics& numerics);
 
   // Errors: kNoSpace when sequences_max of them are there.
   Result<Sequence> NewSequence();
@@ -166,6 +168,12 @@ class Engine {
 
   // Rows after the final norm of the last step, [rows, D].
   const float* hidden() { return runner_.workspace().hidden; }
+  // Logits [n, V] of such rows [n, D], n <= rows_max: the bits that the step has for them.
+  void Logits(const float* hidden, int64_t rows, float* logits) {
+    runner_.Head(hidden, rows, logits);
+  }
+  // Place for the row after the state's last token [D], beside a state. A step leaves it alone.
+  float* HiddenOf(SlotId slot) { return reinterpret_cast<float*>(Slot(slot) + slot_bytes_); }
 
   // Who sees the inputs of matrix products from now on (model::Runner::Observe); nullptr: nobody.
   void Observe(model::InputObserver* observer) { runner_.Observe(observer); }
@@ -192,8 +200,9 @@ class Engine {
     return sequence_tokens_max_ > 0 && tokens > sequence_tokens_max_;
   }
   int64_t sequence_tokens_max() const { return sequence_tokens_max_; }
-  // How many that would be at most.
+  // How many that would be.
   int64_t PagesToReserve(const Sequence& sequence, int64_t tokens) const;
+  int64_t SlotsToReserve(const Sequence& sequence) const;
   // A slot for the step to come, as Reserve would take it later; false when there is no room.
   bool TakeNextSlot(Sequence* sequence);
 
@@ -208,6 +217,7 @@ class Engine {
   static FramePoolOptions FrameOptions(const model::ModelSpec& spec, const EngineOptions& options);
   Result<void> Grow(Sequence* sequence, int64_t tokens);
   bool OwnTail(Sequence* sequence, int64_t position);
+  int64_t TailsToCopy(const Sequence& sequence) const;
   bool Shared(const FrameArena& arena, uint32_t frame) const;
   bool TakeTrial(Sequence* sequence);
   void ViewState(const StepItem& item, model::SequenceView* view);

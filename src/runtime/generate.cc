@@ -41,6 +41,9 @@ Result<GenerateReport> Conversation::Generate(std::span<const int32_t> prompt,
         if (options.prompt_progress) options.prompt_progress(event.tokens - report.reused_tokens);
         if (event.tokens == report.prompt_tokens) first = Now();
         break;
+      case Event::Kind::kPromptToken:
+      case Event::Kind::kPooled:
+        break;
       case Event::Kind::kToken:
         ++report.new_tokens;
         if (!on_token(event.sampled.token)) scheduler_.Cancel(id);

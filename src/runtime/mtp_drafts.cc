@@ -22,6 +22,7 @@ bool MtpDrafts::Draw(const Item& item, const float* logits) {
   state.position = item.tokens->size();
   state.history = item.tokens;
   state.answer_begin = item.tokens->size() - static_cast<size_t>(item.answer);
+  state.mask = item.mask;
   const auto draft =
       DrawDraft(sampler_, {logits, static_cast<size_t>(engine_.vocabulary())}, *item.drafts,
                 *item.sampling, &state);
@@ -39,7 +40,7 @@ void MtpDrafts::Run(std::span<const Item> items, const std::function<double()>& 
   std::pmr::vector<Chain> chains(&memory_);
   int64_t row = 0;
   for (const Item& item : items) {
-    item.drafts->clear();
+    if (item.wanted > 0) item.drafts->clear();
     if (item.next_tokens.empty()) continue;
     rows.push_back({item.sequence, item.position, item.hidden, item.next_tokens,
                     item.wanted > 0 ? StepItem::Want::kLast : StepItem::Want::kNone});

@@ -14,6 +14,7 @@
 
 #include "base/stack_memory.h"
 #include "runtime/engine.h"
+#include "runtime/sampling/answer_mask.h"
 #include "runtime/sampling/draft_length.h"
 #include "runtime/sampling/sampler.h"
 
@@ -32,11 +33,12 @@ class MtpDrafts {
     int64_t position;                      // of the first row
     const float* hidden;                   // [rows, D], in Engine::hidden()
     std::span<const int32_t> next_tokens;  // [rows]
-    int64_t wanted;                        // guesses; 0: rows are only filled
+    int64_t wanted;                        // guesses; 0: rows are only filled, `drafts` stays
     // All tokens so far, for penalties; used and left as they were.
     std::vector<int32_t>* tokens;
     int64_t answer;  // of these, the answer's
     const SamplingOptions* sampling;
+    AnswerMask* mask;                      // null: every token may come
     std::vector<int32_t>* drafts;          // the guesses; fewer where there is no room
   };
   // Items in the order of their rows. Right after Engine::Step, before another one.

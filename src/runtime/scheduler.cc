@@ -20,7 +20,7 @@ TreeOptions TreeOptionsFor(const Engine& engine, const SchedulerOptions& schedul
   if (scheduling.disk != nullptr) options.demotion = scheduling.disk;
   options.recurrent = engine.has_slots();
   options.tap_grid = 1;
-  options.hidden_rows = false;
+  options.hidden_rows = options.recurrent;
   return options;
 }
 
@@ -60,135 +60,14 @@ Scheduler::~Scheduler() {
 
 // --- A step --------------------------------------------------------------------------------------
 
-// How many tokens to guess for a step of an answer at most.
-int64_t Scheduler::DraftsFor(Task* task) {
-  if (!task->length) return 0;
-  int64_t count = options_.drafts_fixed;
-  if (count < 0) {
-    const int64_t others = running() - 1;
-    const double each = mtp_ ? mtp_->Milliseconds(running()) : 0.0;
-    count = task->length->Choose(cost_, {others, static_cast<double>(others), each});
-  }
-  count = std::min(count, options_.drafts_max);
-  if (task->request.tokens_max >= 0) {  // the step draws one token more than it has drafts
-    count = std::min(count, task->request.tokens_max - task->answer - 1);
-  }
-  const auto tokens = static_cast<int64_t>(task->tokens.size());
-  return engine_->TooLong(tokens + count) ? 0 : std::max<int64_t>(0, count);
-}
-
-// Fills the drafts of an answer's next step.
-void Scheduler::Guess(Task* task) {
-  task->drafts.resize(static_cast<size_t>(DraftsFor(task)));
-  if (task->drafts.empty()) return;
-  task->drafts.resize(static_cast<size_t>(task->drafter->Propose(task->tokens, task->drafts)));
-  for (size_t i = 0; i < task->drafts.size(); ++i) {
-    if (task->drafts[i] < 0 || task->drafts[i] >= engine_->vocabulary()) task->drafts.resize(i);
-  }
-}
-
-// The model's own head guesses: it sees every row that the step has made a sequence's own, and the
-// token that follows.
-void Scheduler::GuessAhead(std::span<Task* const> tasks) {
-  std::pmr::vector<MtpDrafts::Item> items(&memory_);
-  const int64_t width = engine_->model().spec.width;
-  for (Task* task : tasks) {
-    task->drafts.clear();
-    if (task->done || !task->length) continue;
-    // Where guesses do not pay, neither do the head's rows of an answer; a prompt's are for those who
-    // go on from it, too.
-    const int64_t wanted = task->answering() && !task->cancelled ? DraftsFor(task) : 0;
-    if (wanted == 0 && task->answer > 1) continue;
-    const int64_t rows = task->position() - task->step_begin;
-    const auto next = std::span<const Token>(task->tokens)
-                          .subspan(static_cast<size_t>(task->step_begin + 1),
-                                   static_cast<size_t>(rows));
-    items.push_back({.sequence = &*task->sequence,
-                     .position = task->step_begin,
-                     .hidden = engine_->hidden() + task->first_row * width,
-                     .next_tokens = next,
-                     .wanted = wanted,
-                     .tokens = &task->tokens,
-                     .answer = task->answer,
-                     .sampling = &task->request.sampling,
-                     .drafts = &task->drafts});
-  }
-  mtp_->Run(items, options_.milliseconds);
-}
-
-// Takes the frames for a task's rows; evicts, then preempts others. False: the task itself has no
-// rows in this step, or had to go.
-bool Scheduler::ReserveFor(Task* task, int64_t rows, const Emit& emit) {
-  while (true) {
-    const bool trial = !task->drafts.empty();
-    const auto reserved = engine_->Reserve(&*task->sequence, rows, trial);
-    if (reserved.ok()) return true;
-    const int64_t pages = std::max<int64_t>(0, engine_->PagesToReserve(*task->sequence, rows));
-    const int64_t slots = engine_->has_slots() ? 1 : 0;
-    if (!engine_->TooLong(task->position() + rows) &&
-        tree_.MakeRoom(task->request.root, pages, slots).ok() &&
-        engine_->Reserve(&*task->sequence, rows, trial).ok()) {
-      return true;
-    }
-    if (trial) {  // guesses are worth nobody's place
-      rows -= std::ssize(task->drafts);
-      task->rows = rows;
-      task->drafts.clear();
-      continue;
-    }
-    if (promotions_.any()) {  // what is being read stands in the way only until it is
-      promotions_.Wait();
-      promotions_.Poll();
-      continue;
-    }
-    Task* victim = engine_->TooLong(task->position() + rows) ? nullptr : Victim(task);
-    if (victim == nullptr) {
-      const bool alone = std::none_of(running_.begin(), running_.end(), [&](const auto& other) {
-        return other.get() != task && !other->done;
-      });
-      if (!alone && !engine_->TooLong(task->position() + rows)) {
-        // Others are worth more. Who has only begun waits with what it has until one of them ends.
-        task->rows = 0;
-        if (task->progress() >= options_.progress_min) Preempt(task);
-      } else if (!engine_->TooLong(task->position() + rows) &&
-                 tree_.MakeRoom(task->request.root, pages, slots, true).ok() &&
-                 engine_->Reserve(&*task->sequence, rows).ok()) {
-        return true;  // who runs goes before what others have kept
-      } else if (!engine_->TooLong(task->position() + rows) &&
-                 tree_.GiveUpPoint(task->live, task->position()) &&
-                 engine_->Reserve(&*task->sequence, rows).ok()) {
-        return true;  // and before what it goes on from itself
-      } else if (task->answer > 0) {
-        Finish(task, StopReason::kContextFull, emit);
-      } else {
-        Fail(task, reserved.error(), emit);
-      }
-      return false;
-    }
-    Preempt(victim);
-  }
-}
-
-// Its state stays as a snapshot as long as there is room; it comes back as any other request.
-void Scheduler::Preempt(Task* task) {
-  ++preemptions_;
-  End(task, FinishReason::kPreempted);
-  task->rows = 0;
-  task->drafts.clear();
-  const auto at = std::find_if(running_.begin(), running_.end(),
-                               [&](const auto& other) { return other.get() == task; });
-  Announce(task);
-  queue_.push_front(std::move(*at));
-  running_.erase(at);
-}
-
 void Scheduler::Run(const Emit& emit) {
   std::pmr::vector<Task*> order(&memory_);  // the eldest first; whoever is preempted leaves running_
   for (auto& task : running_) order.push_back(task.get());
   std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) { return a->id < b->id; });
   for (Task* task : order) {
-    if (task->rows > 0 && !task->done) ReserveFor(task, task->rows, emit);
+    if (task->rows > 0 && !task->done) ReserveFor(task, emit);
   }
+  for (auto& task : running_) task->passed_over = task->rows > 0 ? 0 : task->passed_over + 1;
   std::pmr::vector<StepItem> items(&memory_);
   Tasks::size_type logit_rows = 0;
   int64_t rows = 0;
@@ -208,6 +87,7 @@ void Scheduler::Run(const Emit& emit) {
     }
     task->first_row = rows;
     task->step_begin = task->position();
+    task->in_step = true;
     const bool last = task->rows - drafts == task->left();
     item.want = last ? StepItem::Want::kLast : StepItem::Want::kNone;
     item.last = 1 + drafts;
@@ -227,7 +107,11 @@ void Scheduler::Run(const Emit& emit) {
   if (most > 0.0) tree_.SetSpeed(cost_.Milliseconds(cost_.rows_measured()) * 1e-3 / most);
   Account(tasks, rows);
   const float* logits = logits_.data();
-  for (Task* task : tasks) logits = Commit(task, task->rows, logits, emit);
+  for (Task* task : tasks) {
+    LookAt(task, emit);
+    logits = Commit(task, task->rows, logits, emit);
+    task->in_step = false;
+  }
   if (mtp_) GuessAhead(tasks);
 }
 
@@ -257,12 +141,7 @@ const float* Scheduler::Commit(Task* task, int64_t rows, const float* logits, co
     if (!same && options_.fault != SchedulerFault::kTrustGuesses) break;
     ++stand;
   }
-  drafted_ += drafts;
-  accepted_ += stand;
-  if (!task->done) {  // an answer's end says nothing of the guesses behind it
-    task->length->Observe(drafts, stand);
-    if (task->drafter) task->drafter->Observe(drafts, stand);
-  }
+  Guessed(task, drafts, stand);
   return logits + (1 + drafts) * vocabulary;
 }
 
@@ -302,13 +181,27 @@ void Scheduler::Freeze(Task* task, PointRole role) {
   }
   if (!tree_.RoomForPoint(task->live, at, role)) return;
   engine_->Settle(&sequence);
+  const bool hidden = KeepHidden(task);
   if (options_.fault == SchedulerFault::kFreezeLate) {
     task->frozen_late = at;
     return;
   }
   if (!engine_->TakeNextSlot(&sequence)) return;
   const bool early = options_.fault == SchedulerFault::kTapTooEarly && at > 1;
-  tree_.AddSnapshot(task->live, early ? at - 1 : at, sequence.slot(), role, sequence.pages());
+  tree_.AddSnapshot(task->live, early ? at - 1 : at, sequence.slot(), role, sequence.pages(),
+                    hidden);
+}
+
+// The row after the last token goes beside the state. False: it is not at hand.
+bool Scheduler::KeepHidden(Task* task) {
+  const int64_t at = task->position();
+  if (task->hidden_at == at || !task->in_step) return task->hidden_at == at;
+  const int64_t width = engine_->model().spec.width;
+  int64_t row = task->first_row + at - task->step_begin - 1;
+  if (options_.fault == SchedulerFault::kHiddenOfAnother) row = std::max<int64_t>(0, row - 1);
+  std::copy_n(engine_->hidden() + row * width, width, engine_->HiddenOf(task->sequence->slot()));
+  task->hidden_at = at;
+  return true;
 }
 
 // Chooses the next token. False: the request has ended.
@@ -333,6 +226,7 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
     faulty.seed += task->sequence->slot();
     sampling = &faulty;
   }
+  if (task->mask) inputs.mask = task->mask->At(0);
   const auto sampled =
       sampler_.Sample({logits, static_cast<size_t>(engine_->vocabulary())}, *sampling,
                       static_cast<uint64_t>(task->tokens.size()), inputs);
@@ -340,8 +234,7 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
     Fail(task, sampled.error(), emit);
     return false;
   }
-  if (std::find(request.stop_ids.begin(), request.stop_ids.end(), sampled->token) !=
-      request.stop_ids.end()) {
+  if (task->IsStop(sampled->token)) {
     Finish(task, StopReason::kStopToken, emit);
     return false;
   }
@@ -355,7 +248,11 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
     Finish(task, StopReason::kLength, emit);
     return false;
   }
-  return true;
+  if (!task->mask) return true;
+  if (options_.fault == SchedulerFault::kSkipToken && task->answer % 3 == 0) return true;
+  const auto taken = task->mask->Take(task->tokens.back());
+  if (!taken.ok()) Fail(task, taken.error(), emit);
+  return taken.ok();
 }
 
 // The live sequence becomes a snapshot and goes.
@@ -367,7 +264,7 @@ void Scheduler::End(Task* task, FinishReason reason) {
       tree_.Publish(task->live, task->position(), sequence.pages());
     } else if (sequence.slot() != kNoFrame && task->position() <= tree_.tokens(task->live)) {
       tree_.AddSnapshot(task->live, task->position(), sequence.slot(), PointRole::kEnd,
-                        sequence.pages());
+                        sequence.pages(), KeepHidden(task));
     }
   }
   tree_.Finish(task->live, reason);
@@ -396,6 +293,14 @@ void Scheduler::Sweep() {
   std::erase_if(running_, [](const auto& task) { return task->done; });
 }
 
+// Lets waiting ones in. Those of which all is known have a token then, too. Whether there were any.
+bool Scheduler::Admit(const Emit& emit) {
+  AdmitWaiting(emit);
+  const bool drew = DrawKnown(emit);
+  Sweep();
+  return drew;
+}
+
 bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
   const StackMemory::Scope scope(&memory_);
   for (auto& task : running_) {
@@ -404,15 +309,15 @@ bool Scheduler::Step(const std::function<void(const Event&)>& on_event) {
   Sweep();
   tree_.SetNow(options_.milliseconds() * 1e-3);
   promotions_.Poll();
-  AdmitWaiting(on_event);
+  bool drew = Admit(on_event);
   while (running_.empty() && promotions_.any()) {  // all wait for the disk
     promotions_.Wait();
     promotions_.Poll();
-    AdmitWaiting(on_event);
+    drew |= Admit(on_event);
   }
   if (running_.empty()) {
-    LODE_CHECK(queue_.empty());  // whoever is parked waits for one that runs
-    return false;
+    LODE_CHECK(drew || queue_.empty());  // whoever is parked waits for one that runs
+    return drew;
   }
   Build();
   Run(on_event);

@@ -44,18 +44,33 @@ struct Request {
   SamplingOptions sampling;
   std::vector<Token> stop_ids;
   int64_t tokens_max = -1;  // of the answer; below 0: until the context is full
+  // Before so many tokens no stop id is drawn, unless the constraint allows nothing else.
+  int64_t tokens_min = 0;
+  // Which tokens the answer may have; stop ids are among its masks like other tokens. Where it
+  // allows nothing the request fails. Null: none. Shared, for whoever asked may look into it while
+  // and after it runs, between steps. One for each request. Where it leaves one token only, that is
+  // guessed for nothing (drafts_max).
+  std::shared_ptr<Constraint> constraint = nullptr;
   RootId root = 0;          // whose; see Scheduler::OpenRoot
   int32_t priority = 0;     // among the requests of its tenant the higher one goes first
   // Offsets of the prompt from which later prompts will probably go on.
   std::vector<Probe> probes = {};
   uint64_t family = 0;      // prompts that belong together (AnnounceOptions)
   bool use_cache = true;
+  // n >= 0: of the prompt's tokens from `prompt_logprobs_from` on (the first one has none), the
+  // log-probability of each and the n likeliest there. Their rows are computed though they are known.
+  int64_t prompt_logprobs = -1;
+  int64_t prompt_logprobs_from = 0;
+  // The mean of the prompt's rows after the final norm, which are all computed for that.
+  bool pool_hidden = false;
 };
 
 struct Event {
   enum class Kind : uint8_t {
     kStarted,   // `match` says what is reused; `again`: it had to give up its place before
     kProgress,  // `tokens` of the prompt are done
+    kPromptToken,  // `sampled`: what the model says of the prompt's token at `tokens`
+    kPooled,    // `pooled`
     kToken,     // `sampled`, which is not a stop token
     kFinished,  // `stop`
     kFailed,    // `error`
@@ -66,6 +81,7 @@ struct Event {
   Match match = {};
   bool again = false;
   Sampled sampled = {};
+  std::span<const float> pooled = {};  // [D], summed in order of the tokens in double
   StopReason stop = StopReason::kStopToken;
   const Error* error = nullptr;
 };
@@ -94,6 +110,8 @@ enum class SchedulerFault : uint8_t {
   kFreezeLate,     // a state is frozen a step after its offset
   kResumeTooDeep,  // a resumed sequence believes to be a page further
   kTrustGuesses,   // guesses stand whatever was drawn
+  kSkipToken,      // a constraint does not see every token of its answer
+  kHiddenOfAnother,  // the row that is kept beside a state is that of the row before
 };
 
 struct SchedulerOptions {
@@ -177,13 +195,18 @@ class Scheduler {
   using Tasks = std::vector<std::unique_ptr<Task>>;
   using Emit = std::function<void(const Event&)>;
 
-  // scheduler_admission.cc
-  Result<void> CheckQueue(TenantId tenant) const;
-  Result<void> CheckFits(int64_t prompt) const;
+  // scheduler_room.cc
   int64_t PagesOf(const Task& task, bool eldest) const;
   uint64_t BytesOf(const Task& task, bool eldest) const;
   const Task* Eldest() const;  // of those that run; null: none does
   bool Fits(const Task& task) const;
+  Result<void> CheckFits(int64_t prompt) const;
+  bool TakeRoom(Task* task, bool from_anybody);
+  void ReserveFor(Task* task, const Emit& emit);
+  void EndForRoom(Task* task, const Emit& emit);
+  void Preempt(Task* task);
+  // scheduler_admission.cc
+  Result<void> CheckQueue(TenantId tenant) const;
   void Announce(Task* task);
   void DropCancelled(const Emit& emit);
   Task* FirstOf(TenantId tenant) const;
@@ -201,16 +224,27 @@ class Scheduler {
   bool GivesWayBefore(const Task& a, const Task& b) const;
   Task* Victim(const Task* asking);
   void Account(std::span<Task* const> tasks, int64_t rows);
-  // scheduler.cc
-  bool ReserveFor(Task* task, int64_t rows, const Emit& emit);
-  void Preempt(Task* task);
-  void Run(const Emit& emit);
+  // scheduler_guesses.cc
+  int64_t DraftsMax(const Task& task) const;
   int64_t DraftsFor(Task* task);
+  void GuessForced(Task* task);
+  void CutGuesses(Task* task);
   void Guess(Task* task);
   void GuessAhead(std::span<Task* const> tasks);
+  void Guessed(Task* task, int64_t drafts, int64_t stand);
+  // scheduler_rows.cc
+  static int64_t ReuseMax(const Task& task);
+  bool DrawKnown(const Emit& emit);
+  void LookAt(Task* task, const Emit& emit);
+  void Judge(Task* task, const Emit& emit);
+  void Pool(Task* task, const Emit& emit);
+  // scheduler.cc
+  bool Admit(const Emit& emit);
+  void Run(const Emit& emit);
   const float* Commit(Task* task, int64_t rows, const float* logits, const Emit& emit);
   void Moved(Task* task, int64_t rows, const Emit& emit);
   void Freeze(Task* task, PointRole role);
+  bool KeepHidden(Task* task);
   bool Draw(Task* task, const float* logits, const Emit& emit);
   void End(Task* task, FinishReason reason);
   void Finish(Task* task, StopReason stop, const Emit& emit);
@@ -227,6 +261,7 @@ class Scheduler {
   std::unique_ptr<MtpDrafts> mtp_;  // where the model's own head guesses
   StepCost cost_;
   std::vector<float> logits_;  // [running_max (1 + drafts_max), V]
+  std::vector<float> prompt_logits_;  // of rows of prompts, once somebody asks for them
   std::vector<TenantLimits> tenants_;   // by TenantId, as the accounts
   struct Opened {
     TenantId tenant = 0;

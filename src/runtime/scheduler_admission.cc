@@ -1,4 +1,4 @@
-// Who waits and who may run: the scheduler's arithmetic of room, and whose turn it is to start.
+// Who waits, and whose turn it is to start.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -85,51 +85,6 @@ int64_t Scheduler::RunningMax(TenantId tenant) const {
   return most > 0 ? std::min(most, options_.running_max) : options_.running_max;
 }
 
-// --- Room ----------------------------------------------------------------------------------------
-
-// Pages that the request is promised, those it may share with others among them. The eldest is
-// promised all that it may ever take, so that it ends whatever the others do; but not more than
-// half of what there is, for who asks for a million tokens must not keep everybody else out.
-int64_t Scheduler::PagesOf(const Task& task, bool eldest) const {
-  if (!engine_->has_pages()) return 0;
-  const int64_t most = task.request.tokens_max;
-  const int64_t answer = most < 0 ? options_.answer_tokens : std::min(most, options_.answer_tokens);
-  const auto tokens = static_cast<int64_t>(task.tokens.size());
-  const int64_t pages = PageCount(tokens + answer) + 1;
-  if (!eldest || most <= answer) return pages;
-  const int64_t whole = PageCount(tokens - task.answer + most) + 1;
-  const FramePool& frames = engine_->frames();
-  const auto half = static_cast<int64_t>(frames.budget() / 2 / frames.BytesOf(1, 0));
-  return std::max(pages, std::min(whole, half));
-}
-
-// A state, and another one to write while the first is a snapshot's.
-uint64_t Scheduler::BytesOf(const Task& task, bool eldest) const {
-  return engine_->frames().BytesOf(PagesOf(task, eldest), engine_->has_slots() ? 2 : 0);
-}
-
-const Scheduler::Task* Scheduler::Eldest() const {
-  const Task* eldest = nullptr;
-  for (const auto& task : running_) {
-    if (!task->done && (eldest == nullptr || task->id < eldest->id)) eldest = task.get();
-  }
-  return eldest;
-}
-
-// Whether there is room beside what the running ones have, and were promised and have not taken.
-bool Scheduler::Fits(const Task& task) const {
-  const FramePool& frames = engine_->frames();
-  const Task* eldest = Eldest();
-  if (eldest == nullptr || task.id < eldest->id) eldest = &task;
-  uint64_t bytes = frames.leased() + BytesOf(task, eldest == &task);
-  for (const auto& other : running_) {
-    const auto pages = static_cast<int64_t>(other->sequence->pages().size());
-    bytes += frames.BytesOf(std::max<int64_t>(0, PagesOf(*other, eldest == other.get()) - pages),
-                            engine_->has_slots() ? 1 : 0);
-  }
-  return bytes <= frames.budget();
-}
-
 // --- Coming --------------------------------------------------------------------------------------
 
 Result<void> Scheduler::CheckQueue(TenantId tenant) const {
@@ -159,29 +114,15 @@ Result<void> Scheduler::CheckQueue(TenantId tenant) const {
                hint);
 }
 
-Result<void> Scheduler::CheckFits(int64_t prompt) const {
-  if (engine_->TooLong(prompt)) {
-    return Error(Code::kNoSpace,
-                 Format("the context is full at %lld tokens, and the prompt has %lld",
-                        static_cast<long long>(engine_->sequence_tokens_max()),
-                        static_cast<long long>(prompt)),
-                 "start with a larger --context");
-  }
-  const FramePool& frames = engine_->frames();
-  const uint64_t least = frames.BytesOf(engine_->has_pages() ? PageCount(prompt + 1) : 0,
-                                        engine_->has_slots() ? 1 : 0);
-  if (least <= frames.budget()) return {};
-  return Error(Code::kNoSpace,
-               Format("a prompt of %lld tokens takes %s of context, and there are %s in all",
-                      static_cast<long long>(prompt), HumanBytesBinary(least).c_str(),
-                      HumanBytesBinary(frames.budget()).c_str()),
-               "start with a larger --context");
-}
-
 Result<RequestId> Scheduler::Submit(Request request) {
   if (request.prompt.empty()) return Error(Code::kBadInput, "the prompt is empty");
   LODE_TRY(ValidateSampling(request.sampling, engine_->vocabulary()));
   LODE_TRY(engine_->CheckTokens(request.prompt));
+  if (request.prompt_logprobs > kLogprobsMax) {
+    return Error(Code::kBadInput, Format("prompt_logprobs is %lld, it must be at most %lld",
+                                         static_cast<long long>(request.prompt_logprobs),
+                                         static_cast<long long>(kLogprobsMax)));
+  }
   if (request.root >= opened_.size() || opened_[request.root].times == 0) {
     return Error(Code::kNotFound, "the root of this request is not open");
   }
@@ -193,6 +134,7 @@ Result<RequestId> Scheduler::Submit(Request request) {
   task->request = std::move(request);
   task->tenant = tenant;
   task->tokens = task->request.prompt;
+  task->judged = std::max<int64_t>(1, task->request.prompt_logprobs_from);
   if (options_.drafts_max > 0) {
     if (options_.drafter) {
       task->drafter = options_.drafter(task->request);
@@ -200,6 +142,11 @@ Result<RequestId> Scheduler::Submit(Request request) {
       task->drafter = std::make_unique<NgramDrafter>();
     }
     task->length.emplace(options_.drafts_max);
+  }
+  const Request& asked = task->request;
+  if (asked.constraint || asked.tokens_min > 0) {
+    task->mask.emplace(AnswerRules{asked.constraint.get(), asked.stop_ids, asked.tokens_min},
+                       engine_->vocabulary(), options_.drafts_max);
   }
   Announce(task.get());
   queue_.push_back(std::move(task));
@@ -212,6 +159,7 @@ void Scheduler::Announce(Task* task) {
   options.probes = task->request.probes;
   options.family = task->request.family;
   options.use_cache = task->request.use_cache;
+  options.reuse_max = ReuseMax(*task);
   task->live = tree_.Announce(task->request.root, task->tokens, options);
 }
 
@@ -358,6 +306,7 @@ void Scheduler::Start(Task* waiting, const Emit& emit) {
   task->sequence = engine_->NewSequence(tree_.owner(task->request.root), resume,
                                         std::move(admission.pages), match.slot);
   task->stay_from = match.resume;
+  task->hidden_at = match.hidden ? match.resume : -1;
   task->passed_over = 0;
   running_.push_back(std::move(task));
   emit({.kind = Event::Kind::kStarted,

@@ -89,7 +89,6 @@ void Scheduler::Build() {
     if (rows[i] < wishes[i].rows) denied_[prompts[i]->tenant] = 1;
   }
   for (auto& task : running_) {
-    task->passed_over = task->rows > 0 ? 0 : task->passed_over + 1;
     if (task->rows == 0) denied_[task->tenant] = 1;
   }
 }

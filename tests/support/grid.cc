@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "runtime/saved/context_seal.h"
+#include "tests/support/automaton.h"
 #include "tests/support/serving.h"
 
 namespace lode::runtime {
@@ -40,6 +41,15 @@ Oracle::Oracle(const model::Model& model, const GridNumerics& numerics) {
   options.context_tokens = kRuns * 1024;
   options.sequences_max = kRuns;
   engine_ = std::make_unique<Engine>(model, options);
+  sampler_ = std::make_unique<Sampler>(engine_->vocabulary());
+}
+
+Token Oracle::Draw(const std::vector<Token>& tokens, const SamplingOptions& sampling,
+                   const TokenMask* mask) {
+  const auto sampled = sampler_->Sample(After(tokens).logits, sampling, tokens.size(),
+                                        {.mask = mask});
+  EXPECT_TRUE(sampled.ok());
+  return sampled.ok() ? sampled->token : 0;
 }
 
 const Cold& Oracle::After(const std::vector<Token>& tokens) {
@@ -126,25 +136,60 @@ class Prompts {
   int32_t vocabulary_;
 };
 
+// What a request is answered with, cold: masks are those of the automaton itself.
+class Answerer {
+ public:
+  Answerer(Oracle* oracle, const Request& request)
+      : oracle_(*oracle),
+        sampling_(request.sampling),
+        prompt_(request.prompt.size()),
+        tokens_min_(request.tokens_min) {
+    if (request.constraint) automaton_ = *static_cast<Automaton*>(request.constraint.get());
+  }
+  // -1: the text is none that it could have been answered with.
+  Token Next(const std::vector<Token>& text) {
+    if (!automaton_) return oracle_.Draw(text, sampling_);
+    const auto mask = automaton_->MaskAfter(AnswerOf(text), tokens_min_);
+    return mask ? oracle_.Draw(text, sampling_, &*mask) : -1;
+  }
+  bool Allows(const std::vector<Token>& text, Token next) {
+    if (!automaton_) return true;
+    const auto mask = automaton_->MaskAfter(AnswerOf(text), tokens_min_);
+    return mask && mask->allowed(next);
+  }
+  bool constrained() const { return automaton_.has_value(); }
+
+ private:
+  std::vector<Token> AnswerOf(const std::vector<Token>& text) const {
+    return {text.begin() + static_cast<int64_t>(prompt_), text.end()};
+  }
+
+  Oracle& oracle_;
+  SamplingOptions sampling_;
+  size_t prompt_;
+  int64_t tokens_min_;
+  std::optional<Automaton> automaton_;
+};
+
 // Guesses what will be drawn, and is wrong once in three times.
 class TrueDrafter : public Drafter {
  public:
-  TrueDrafter(Oracle* oracle, const SamplingOptions& sampling)
-      : oracle_(*oracle), sampling_(sampling), random_(static_cast<uint32_t>(sampling.seed)) {}
+  TrueDrafter(Oracle* oracle, const Request& request)
+      : answerer_(oracle, request), random_(static_cast<uint32_t>(request.sampling.seed)) {}
 
   int64_t Propose(std::span<const int32_t> history, std::span<int32_t> drafts) override {
     std::vector<Token> text(history.begin(), history.end());
     for (int32_t& draft : drafts) {
-      draft = Sample(oracle_.After(text).logits, sampling_, text.size());
+      draft = std::max(0, answerer_.Next(text));
       if (random_() % 3 == 0) draft = draft == 0 ? 1 : draft - 1;
+      if (!answerer_.Allows(text, draft)) return &draft - drafts.data() + 1;
       text.push_back(draft);
     }
     return static_cast<int64_t>(drafts.size());
   }
 
  private:
-  Oracle& oracle_;
-  SamplingOptions sampling_;
+  Answerer answerer_;
   std::mt19937 random_;
 };
 
@@ -160,7 +205,8 @@ class Walker {
  public:
   Walker(const model::Model& model, const GridNumerics& numerics, const Setting& setting,
          uint32_t seed, Oracle* oracle, SavedForms* saved)
-      : oracle_(oracle), prompts_(seed, model.spec.vocabulary), setting_(setting) {
+      : oracle_(oracle), prompts_(seed, model.spec.vocabulary), setting_(setting),
+        random_(seed) {
     EngineOptions options = OptionsOf(numerics);
     options.threads = setting.threads;
     options.rows_max = setting.rows_max;
@@ -229,8 +275,8 @@ class Walker {
  private:
   struct Asked {
     std::vector<Token> text;
-    SamplingOptions sampling;
     RootId root = 0;
+    Answerer answerer;
   };
 
   SchedulerOptions Scheduling() {
@@ -249,7 +295,7 @@ class Walker {
     if (setting_.drafter == Drafts::kTrue) {
       options.drafts_fixed = setting_.drafts;
       options.drafter = [oracle = oracle_](const Request& request) {
-        return std::make_unique<TrueDrafter>(oracle, request.sampling);
+        return std::make_unique<TrueDrafter>(oracle, request);
       };
     }
     // A clock that jumps makes chunks of all sizes.
@@ -273,10 +319,15 @@ class Walker {
     request.use_cache = !prompts_.Chance(8);
     request.priority = prompts_.Any(2);
     request.probes = prompts_.Points(request.prompt.size());
-    const Asked asked{request.prompt, request.sampling, request.root};
+    if (setting_.constraints && random_() % 3 == 0) {
+      request.constraint = std::make_shared<Automaton>(random_() % 4, oracle_->vocabulary());
+      request.stop_ids = {Automaton::kStop};
+      request.tokens_min = static_cast<int64_t>(random_() % 5);
+    }
+    const Asked asked{request.prompt, request.root, Answerer(oracle_, request)};
     const auto id = scheduler_->Submit(std::move(request));
     ASSERT_TRUE(id.ok()) << id.error().ToString();
-    asked_[*id] = asked;
+    asked_.emplace(*id, asked);
   }
   void Compare(RequestId id, int64_t position, std::span<const float> logits) {
     const std::vector<Token>& text = asked_.at(id).text;
@@ -294,6 +345,7 @@ class Walker {
       case Event::Kind::kStarted: {
         const Match& match = event.match;
         tally_.cached += match.resume;
+        tally_.whole += match.computed() == 0;
         // Every token that is computed although it was known has a reason.
         EXPECT_TRUE(match.lost() == 0 || match.lost_reason != Reason::kComplete);
         if (match.resume == 0) return;
@@ -303,11 +355,13 @@ class Walker {
         return;
       }
       case Event::Kind::kProgress:
+      case Event::Kind::kPromptToken:
+      case Event::Kind::kPooled:
         return;
       case Event::Kind::kToken:
         ++tally_.draws;
-        tally_.wrong_draws += event.sampled.token != Sample(oracle_->After(asked.text).logits,
-                                                            asked.sampling, asked.text.size());
+        tally_.constrained += asked.answerer.constrained();
+        tally_.wrong_draws += event.sampled.token != asked.answerer.Next(asked.text);
         asked.text.push_back(event.sampled.token);
         return;
       case Event::Kind::kFailed:
@@ -317,18 +371,21 @@ class Walker {
       case Event::Kind::kFinished:
         if (event.stop == StopReason::kCancelled) {
           ++tally_.cancelled;
-        } else {
-          CompareState(asked);
+        } else if (event.stop == StopReason::kStopToken) {
+          ++tally_.stopped;
+          tally_.wrong_draws += asked.answerer.Next(asked.text) != Automaton::kStop;
+          CompareState(asked.root, asked.text);
+        } else if (!asked.text.empty()) {
+          CompareState(asked.root, {asked.text.begin(), asked.text.end() - 1});
         }
         break;
     }
     asked_.erase(event.request);
   }
-  // The state that an answer leaves, if there was room for it: that of all tokens but the last.
-  void CompareState(const Asked& asked) {
-    if (asked.text.size() < 2) return;
-    const std::vector<Token> run(asked.text.begin(), asked.text.end() - 1);
-    const auto kept = scheduler_->tree().LeaseAt(asked.root, run);
+  // The state that an answer leaves, if there was room for it: that of all tokens that have run.
+  void CompareState(RootId root, const std::vector<Token>& run) {
+    if (run.empty()) return;
+    const auto kept = scheduler_->tree().LeaseAt(root, run);
     if (!kept) return;
     FramePool& frames = engine_->frames();
     std::vector<std::byte> bytes;
@@ -348,6 +405,7 @@ class Walker {
   Oracle* oracle_;
   Prompts prompts_;
   Setting setting_;
+  std::mt19937 random_;
   std::string folder_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<DiskTier> disk_;
@@ -363,6 +421,7 @@ class Walker {
 void Tally::Add(const Tally& other) {
   rows += other.rows, wrong += other.wrong;
   draws += other.draws, wrong_draws += other.wrong_draws;
+  whole += other.whole, constrained += other.constrained, stopped += other.stopped;
   states += other.states, wrong_states += other.wrong_states;
   failed += other.failed, drafted += other.drafted, accepted += other.accepted;
   cached += other.cached, preempted += other.preempted, evicted += other.evicted;

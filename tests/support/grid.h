@@ -56,6 +56,9 @@ class Oracle {
  public:
   Oracle(const model::Model& model, const GridNumerics& numerics);
   const Cold& After(const std::vector<Token>& tokens);
+  // The token that a cold run draws after a text.
+  Token Draw(const std::vector<Token>& tokens, const SamplingOptions& sampling,
+             const TokenMask* mask = nullptr);
   int64_t vocabulary() const { return engine_->vocabulary(); }
 
  private:
@@ -68,6 +71,7 @@ class Oracle {
   Run& RunFor(const std::vector<Token>& tokens);
 
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Sampler> sampler_;
   Run runs_[kRuns];
   size_t next_ = 0;
   std::map<std::vector<Token>, Cold> known_;
@@ -95,6 +99,7 @@ struct Setting {
   int answer = 0;  // tokens of each; 0: below 12
   int64_t progress_min = 32;
   bool cancels = false, together = false;  // they come all at once
+  bool constraints = true;  // of some requests
   int64_t drafts = 0;
   Drafts drafter = Drafts::kTrue;
   Restored restored = Restored::kNot;
@@ -112,6 +117,8 @@ struct Tally {
   int64_t draws = 0, wrong_draws = 0;
   int64_t states = 0, wrong_states = 0;
   int64_t failed = 0, drafted = 0, accepted = 0;
+  int64_t whole = 0;  // requests of which nothing had to be computed
+  int64_t constrained = 0, stopped = 0;  // draws under a mask; ends at a stop id
   int64_t cached = 0, preempted = 0, evicted = 0, cancelled = 0, restored = 0, promoted = 0;
   std::array<int64_t, kPointRoles> resumed{};  // requests, by the role of the point
   std::array<int64_t, 4> offsets{};            // and by its offset mod 128: 0, 1, 127, another

@@ -74,11 +74,16 @@ struct ConstraintState {
 };
 
 // Life: as long as the request whose states it hands out; what it interns goes with it.
-// Threads: one at a time.
+// Threads: one at a time calls it.
 class Constraint {
  public:
   virtual ~Constraint() = default;
   virtual ConstraintState Start() const = 0;
+  // This state's mask may be asked for, at the earliest when the step has run that the state is
+  // known before, else soon. Called as soon as a state is known, a prompt or a step of the model
+  // before its Mask where that can be: a constraint with threads of its own begins to compute here,
+  // and its Mask waits for that.
+  virtual void Prefetch(ConstraintState) {}
   // Sets `mask` to what may come next, stop tokens among it where the answer may end.
   virtual void Mask(ConstraintState state, TokenMask* mask) = 0;
   // The state after `token`. Errors: kBadInput for a token that Mask does not allow there; kNoSpace

@@ -111,31 +111,17 @@ int64_t ScriptedDrafter::Propose(std::span<const int32_t> history, std::span<int
   return static_cast<int64_t>(drafts.size());
 }
 
-int64_t ForcedTokens(Constraint& constraint, ConstraintState state, TokenMask* mask,
-                     std::span<int32_t> drafts) {
-  for (size_t i = 0; i < drafts.size(); ++i) {
-    constraint.Mask(state, mask);
-    const int32_t token = mask->only();
-    if (token < 0) return static_cast<int64_t>(i);
-    drafts[i] = token;
-    const auto next = constraint.Advance(state, token);
-    if (!next.ok()) return static_cast<int64_t>(i + 1);
-    state = *next;
-  }
-  return static_cast<int64_t>(drafts.size());
-}
-
 Result<int32_t> DrawDraft(Sampler& sampler, std::span<const float> logits,
                           std::span<const int32_t> drafts, const SamplingOptions& options,
                           DrawState* state) {
-  ConstraintState place = state->constraint_state;
   SampleInputs inputs;
-  if (state->constraint != nullptr) {
-    for (const int32_t draft : drafts) {
-      LODE_ASSIGN(place, state->constraint->Advance(place, draft));
+  if (state->mask != nullptr) {
+    for (size_t i = 0; i < drafts.size(); ++i) {
+      if (!state->mask->Try(static_cast<int64_t>(i), drafts[i])) {
+        return Error(Code::kBadInput, "a guess may not come there");
+      }
     }
-    state->constraint->Mask(place, state->mask);
-    inputs.mask = state->mask;
+    inputs.mask = state->mask->At(std::ssize(drafts));
   }
   const bool counted = state->history != nullptr && state->counts != nullptr;
   if (state->history != nullptr) {
@@ -167,17 +153,11 @@ Result<Accepted> AcceptDrafts(Sampler& sampler, const float* logits,
     SampleInputs inputs;
     inputs.counts = state->counts;
     if (state->history != nullptr) inputs.history = {*state->history, state->answer_begin};
-    if (state->constraint != nullptr) {
-      state->constraint->Mask(state->constraint_state, state->mask);
-      inputs.mask = state->mask;
-    }
+    if (state->mask != nullptr) inputs.mask = state->mask->At(0);
     const std::span<const float> row(logits + static_cast<size_t>(accepted.count) * width, width);
     LODE_ASSIGN(const Sampled sampled, sampler.Sample(row, options, state->position, inputs));
     const int32_t token = sampled.token;
-    if (state->constraint != nullptr) {
-      LODE_ASSIGN(state->constraint_state,
-                  state->constraint->Advance(state->constraint_state, token));
-    }
+    if (state->mask != nullptr) LODE_TRY(state->mask->Take(token));
     ++state->position;
     if (state->history != nullptr) {
       state->history->push_back(token);

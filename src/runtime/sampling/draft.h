@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "runtime/sampling/constraint.h"
+#include "runtime/sampling/answer_mask.h"
 #include "runtime/sampling/sampler.h"
 
 namespace lode::runtime {
@@ -82,12 +82,6 @@ class ScriptedDrafter : public Drafter {
   size_t step_ = 0;
 };
 
-// Tokens that a constraint forces (its mask has one token): drafts that are certain to be accepted,
-// or to end in the constraint's error. Writes up to `drafts.size()`, returns how many; `mask` is
-// scratch.
-int64_t ForcedTokens(Constraint& constraint, ConstraintState state, TokenMask* mask,
-                     std::span<int32_t> drafts);
-
 // What a sequence's choices depend on and change. The owner keeps it.
 struct DrawState {
   uint64_t position = 0;  // of the next token to be chosen
@@ -97,10 +91,7 @@ struct DrawState {
   std::vector<int32_t>* history = nullptr;
   size_t answer_begin = 0;
   TokenCounts* counts = nullptr;
-  // May be null. `mask` is scratch for it.
-  Constraint* constraint = nullptr;
-  ConstraintState constraint_state;
-  TokenMask* mask = nullptr;
+  AnswerMask* mask = nullptr;  // may be null
 };
 
 // The token that follows `drafts` by a draft head's logits [V], drawn with the noise, penalties and
@@ -120,7 +111,7 @@ struct Accepted {
 // One token after another from `logits` [drafts + 1, V] (row 0 after the last true token, row i
 // after draft i - 1) for as long as each equals its draft. Without drafts: plain decoding.
 // `on_token` (may be empty) sees each token as it is chosen; false ends the answer with it.
-// Errors: those of Sampler::Sample and Constraint::Advance, at the token where unspeculated
+// Errors: those of Sampler::Sample and AnswerMask::Take, at the token where unspeculated
 // decoding meets them; the tokens before have been handed to on_token and stand in `state`.
 Result<Accepted> AcceptDrafts(Sampler& sampler, const float* logits,
                               std::span<const int32_t> drafts, const SamplingOptions& options,

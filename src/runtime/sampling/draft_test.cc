@@ -53,7 +53,7 @@ struct Setting {
 
 struct Text {
   std::vector<int32_t> tokens;  // prompt and answer
-  ConstraintState state;
+  TokenMask next{kVocabulary};  // what its constraint allows then
   std::vector<int64_t> counts;  // of accepted drafts by step
   std::vector<double> logprobs;
 };
@@ -64,8 +64,8 @@ const std::vector<int32_t> kPrompt = {5, 9, 5, 9, 33};
 Text Decode(const Setting& setting, Drafter* drafter, size_t width, size_t length) {
   Sampler sampler(kVocabulary);
   TokenCounts counts(kVocabulary);
-  TokenMask mask(kVocabulary);
   Rhythm rhythm;
+  AnswerMask mask({.constraint = &rhythm}, kVocabulary, static_cast<int64_t>(width));
   Text text;
   text.tokens = kPrompt;
   DrawState state;
@@ -76,11 +76,7 @@ Text Decode(const Setting& setting, Drafter* drafter, size_t width, size_t lengt
     counts.Assign({text.tokens, kPrompt.size()}, setting.options.penalty_window);
     state.counts = &counts;
   }
-  if (setting.constrained) {
-    state.constraint = &rhythm;
-    state.constraint_state = rhythm.Start();
-    state.mask = &mask;
-  }
+  if (setting.constrained) state.mask = &mask;
   const size_t end = kPrompt.size() + length;
   while (text.tokens.size() < end) {
     std::vector<int32_t> drafts(width);
@@ -109,7 +105,7 @@ Text Decode(const Setting& setting, Drafter* drafter, size_t width, size_t lengt
     if (drafter != nullptr)
       drafter->Observe(static_cast<int64_t>(drafts.size()), accepted->count);
   }
-  text.state = state.constraint_state;
+  if (setting.constrained) text.next = *mask.At(0);
   if (setting.counted) {
     TokenCounts anew(kVocabulary);
     anew.Assign({text.tokens, kPrompt.size()}, setting.options.penalty_window);
@@ -177,7 +173,7 @@ TEST(AcceptDrafts, TheTextIsTheUnspeculatedTextForEveryAcceptCount) {
                                 kVocabulary);
         const Text text = Decode(setting, &drafter, width, kLength);
         ASSERT_EQ(text.tokens, plain.tokens);
-        EXPECT_EQ(text.state, plain.state);
+        EXPECT_EQ(text.next, plain.next);
         EXPECT_EQ(text.logprobs, plain.logprobs);
         for (size_t step = 0; step + 1 < text.counts.size(); ++step) {
           EXPECT_EQ(text.counts[step],
@@ -199,8 +195,8 @@ TEST(DrawDraft, AHeadThatKnowsTheModelIsAlwaysRightAndLeavesNoTrace) {
   for (const Setting& setting : Settings()) {
     Sampler sampler(kVocabulary);
     TokenCounts counts(kVocabulary);
-    TokenMask mask(kVocabulary);
     Rhythm rhythm;
+    AnswerMask mask({.constraint = &rhythm}, kVocabulary, 5);
     std::vector<int32_t> tokens = kPrompt;
     DrawState state;
     state.position = tokens.size();
@@ -208,8 +204,7 @@ TEST(DrawDraft, AHeadThatKnowsTheModelIsAlwaysRightAndLeavesNoTrace) {
     state.answer_begin = kPrompt.size();
     counts.Assign({tokens, kPrompt.size()}, setting.options.penalty_window);
     if (setting.counted) state.counts = &counts;
-    if (setting.constrained) state.constraint = &rhythm;
-    state.mask = &mask;
+    if (setting.constrained) state.mask = &mask;
     for (int step = 0; step < 10; ++step) {
       const auto before = tokens;
       std::vector<int32_t> drafts, all = tokens;
@@ -235,9 +230,8 @@ TEST(DrawDraft, AHeadThatKnowsTheModelIsAlwaysRightAndLeavesNoTrace) {
 TEST(AcceptDrafts, AnErrorComesAtItsTokenWithThoseBeforeHandedOver) {
   Sampler sampler(kVocabulary);
   FixedSequence fixed({8, 9, 10}, 1);
-  TokenMask mask(kVocabulary);
+  AnswerMask mask({.constraint = &fixed}, kVocabulary, 3);
   DrawState state;
-  state.constraint = &fixed;
   state.mask = &mask;
   std::vector<float> logits(4 * kVocabulary, 0.0f);
   logits[2 * kVocabulary + 10] = -INFINITY;  // row 2 cannot give what must come
@@ -251,16 +245,6 @@ TEST(AcceptDrafts, AnErrorComesAtItsTokenWithThoseBeforeHandedOver) {
   EXPECT_EQ(accepted.error().message(),
             "the constraint and the logits leave no token at position 2");
   EXPECT_EQ(seen, (std::vector<int32_t>{8, 9}));
-}
-
-TEST(ForcedTokens, AreProposedUntilThereIsAChoice) {
-  FixedSequence fixed({8, 9, 10}, 1);
-  TokenMask mask(kVocabulary);
-  std::vector<int32_t> drafts(5);
-  EXPECT_EQ(ForcedTokens(fixed, fixed.Start(), &mask, drafts), 5);
-  EXPECT_EQ(drafts, (std::vector<int32_t>{8, 9, 10, 1, 1}));
-  Rhythm rhythm;
-  EXPECT_EQ(ForcedTokens(rhythm, rhythm.Start(), &mask, drafts), 0);
 }
 
 // The obvious lookup.

@@ -107,6 +107,10 @@ Result<Sampled> Sampler::Sample(std::span<const float> logits, const SamplingOpt
   Prepare(logits, options, inputs);
   if (!(top_ > -kInfinity)) {
     const bool masked = inputs.mask != nullptr;
+    if (masked && inputs.mask->count() == 0) {
+      return Error(Code::kBadInput,
+                   "the constraint allows no token at position " + std::to_string(position));
+    }
     return Error(Code::kBadInput, std::string(masked ? "the constraint and" : "logit_bias and") +
                                       " the logits leave no token at position " +
                                       std::to_string(position));
@@ -417,6 +421,14 @@ void Sampler::Report(std::span<const float> logits, int64_t count, Sampled* samp
   };
   std::sort(likeliest_.begin(), likeliest_.begin() + static_cast<int64_t>(found), better);
   sampled->likeliest = {likeliest_.data(), found};
+}
+
+Sampled Sampler::Judge(std::span<const float> logits, int32_t token, int64_t likeliest) {
+  LODE_CHECK(static_cast<int64_t>(logits.size()) == vocabulary_);
+  Sampled sampled;
+  sampled.token = token;
+  Report(logits, likeliest, &sampled);
+  return sampled;
 }
 
 int32_t Sample(std::span<const float> logits, const SamplingOptions& options, uint64_t position) {

@@ -100,6 +100,9 @@ class Sampler {
   Result<Sampled> Sample(std::span<const float> logits, const SamplingOptions& options,
                          uint64_t position, const SampleInputs& inputs = {});
 
+  // What the model says of a token: its log-probability and rank, and the `likeliest` ones.
+  Sampled Judge(std::span<const float> logits, int32_t token, int64_t likeliest);
+
  private:
   // Of the tokens in hand: their values side by side; without ids, token i is the i-th.
   struct Pool {

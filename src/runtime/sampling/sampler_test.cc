@@ -214,12 +214,12 @@ TEST(Sample, WhatIsForbiddenNeverComesAndNothingLeftIsAnError) {
     const auto nothing = sampler.Sample(logits, options, 7, {.mask = &mask});
     ASSERT_FALSE(nothing.ok());
     EXPECT_EQ(nothing.error().code(), Code::kBadInput);
-    EXPECT_EQ(nothing.error().message(),
-              "the constraint and the logits leave no token at position 7");
+    EXPECT_EQ(nothing.error().message(), "the constraint allows no token at position 7");
     mask.Allow(1);
     EXPECT_EQ(sampler.Sample(logits, options, 7, {.mask = &mask})->token, 1);
     options.logit_bias = {{1, -INFINITY}};
-    EXPECT_FALSE(sampler.Sample(logits, options, 7, {.mask = &mask}).ok());
+    EXPECT_EQ(sampler.Sample(logits, options, 7, {.mask = &mask}).error().message(),
+              "the constraint and the logits leave no token at position 7");
   }
   EXPECT_FALSE(sampler.Sample(std::vector<float>(3, NAN), {}, 0).ok());
 }
@@ -258,13 +258,12 @@ TEST(Sampler, TakesNoMemoryWhileServing) {
   Sampler sampler(kVocabulary);
   TokenCounts counts(kVocabulary);
   NgramDrafter drafter({.tokens_max = 1000});
-  TokenMask allowed(kVocabulary, true), mask(kVocabulary);
-  AllowList list(allowed);
+  AllowList list(TokenMask(kVocabulary, true));
+  AnswerMask mask({.constraint = &list}, kVocabulary, 2);
   std::vector<int32_t> history, drafts(2);
   history.reserve(10000);
   DrawState state;
   state.history = &history;
-  state.constraint = &list;
   state.mask = &mask;
   const std::vector<SamplingOptions> modes = {
       {},

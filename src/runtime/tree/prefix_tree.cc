@@ -171,6 +171,7 @@ LiveId PrefixTree::Announce(RootId root, std::span<const Token> prompt,
   live.used = true;
   live.use_cache = options.use_cache;
   live.last_logits = options.last_logits;
+  live.reuse_max = options.reuse_max;
   live.root = root;
   live.prompt = live.total = static_cast<int64_t>(prompt.size());
   const size_t first_page = std::min<size_t>(prompt.size(), kTokensPerPage);
@@ -200,6 +201,7 @@ Admission PrefixTree::Admit(LiveId id) {
   const Match& match = admission.match;
   live.running = true;
   live.resume = live.position = match.resume;
+  live.repeated = live.use_cache && s.at(live.leaf).computed;
   ++s.tick;
   s.counts.cached_tokens += match.resume;
   s.counts.computed_tokens += match.computed();

@@ -33,6 +33,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -168,6 +169,8 @@ struct AnnounceOptions {
   // Needs logits of the prompt's last token: without a hidden row at its end at least that token is
   // computed.
   bool last_logits = true;
+  // Tokens from here on are computed even where they are known: somebody wants to see their rows.
+  int64_t reuse_max = std::numeric_limits<int64_t>::max();
 };
 
 // One point that is about to lose its place in memory, for a lower tier.
@@ -211,7 +214,8 @@ struct TreeOptions {
   // attention layer) tables are empty.
   bool recurrent = true;
   int64_t tap_grid = 1;              // taps lie on multiples of it (1 on CPUs)
-  // Snapshots at ends of prompts carry the last hidden row, so a prompt can be reused to its end.
+  // Snapshots carry the last hidden row, so a prompt can be reused to its end; ends of prompts get
+  // one, then, where room is free or one came again.
   bool hidden_rows = false;
   int64_t divergence_tokens_min = 64;  // nearer to the resume point it is not worth a state
   // Probes nearer to each other than this share one state, at the first of them: a state is worth

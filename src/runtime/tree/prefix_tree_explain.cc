@@ -57,10 +57,10 @@ Reason TreeState::WhyLost(std::span<const Step> path, int64_t resume, int64_t kn
   return reason;
 }
 
-Match TreeState::MatchPath(RootId root, std::span<const Step> path, Token next, int64_t prompt,
-                           bool last_logits) const {
+Match TreeState::MatchPath(RootId root, std::span<const Step> path, Token next,
+                           const Wanted& wanted) const {
   Match match;
-  match.prompt = prompt;
+  const int64_t prompt = match.prompt = wanted.prompt;
   NodeId last = roots[root].node;  // the last known node
   int64_t in_last = 0;
   for (const Step& step : path) {
@@ -70,8 +70,8 @@ Match TreeState::MatchPath(RootId root, std::span<const Step> path, Token next, 
     in_last = match.known = step.end;
     if (node.resident) match.resident = step.end;
     const bool whole = step.end == node.end;
-    const int64_t limit = last_logits && !(whole && node.has_point && node.hidden) ? prompt - 1
-                                                                                   : prompt;
+    const bool to_end = !wanted.last_logits || (whole && node.has_point && node.hidden);
+    const int64_t limit = std::min(wanted.reuse_max, to_end ? prompt : prompt - 1);
     if (!options.recurrent && node.resident) {
       match.resume = std::min(step.end, limit);
       match.role = node.role;
@@ -105,11 +105,16 @@ Match TreeState::MatchPath(RootId root, std::span<const Step> path, Token next, 
   }
   // A last token that has to be computed in any case is not lost.
   const bool to_the_end = match.known == prompt && match.resume < prompt;
-  if (last_logits && to_the_end) match.known = prompt - 1;
+  if (wanted.last_logits && to_the_end) match.known = prompt - 1;
+  // Nor is what somebody wants to see computed.
+  const bool seen = match.known > wanted.reuse_max;
+  if (seen) match.known = std::max(match.resume, wanted.reuse_max);
   match.lost_reason = match.lost() > 0 ? WhyLost(path, match.resume, match.known)
                                        : Reason::kComplete;
   if (match.lost() > 0) {
     match.reason = match.lost_reason;
+  } else if (seen) {
+    match.reason = Reason::kCacheDisabled;
   } else if (match.divergence >= 0 && match.known > 0) {
     match.reason = Reason::kDiverged;
   } else if (match.known == 0 && !to_the_end) {
@@ -124,8 +129,9 @@ Match TreeState::MatchLive(const Live& live) const {
     path = Walk(live.root, live.uncached);
     const int64_t known = path.empty() ? 0 : path.back().end;
     const Token next = known < live.prompt ? live.uncached[static_cast<size_t>(known)] : -1;
-    Match match = MatchPath(live.root, path, next, live.prompt, live.last_logits);
+    Match match = MatchPath(live.root, path, next, {live.prompt, live.last_logits});
     match.resume = match.disk_offset = 0;
+    if (live.last_logits) match.known = std::min(match.known, live.prompt - 1);
     match.slot = kNoFrame;
     match.hidden = false;
     match.reason = match.lost_reason = Reason::kCacheDisabled;
@@ -136,7 +142,7 @@ Match TreeState::MatchLive(const Live& live) const {
     if (next == -1 && !nodes[id].computed) next = nodes[id].tokens.front();
     path.push_back({id, nodes[id].end});
   }
-  return MatchPath(live.root, path, next, live.prompt, live.last_logits);
+  return MatchPath(live.root, path, next, {live.prompt, live.last_logits, live.reuse_max});
 }
 
 Match PrefixTree::Lookup(RootId root, std::span<const Token> prompt, bool last_logits) const {
@@ -149,7 +155,7 @@ Match PrefixTree::Lookup(RootId root, std::span<const Token> prompt, bool last_l
     known = static_cast<size_t>(step.end);
   }
   const Token next = known < prompt.size() ? prompt[known] : -1;
-  return s.MatchPath(root, path, next, static_cast<int64_t>(prompt.size()), last_logits);
+  return s.MatchPath(root, path, next, {static_cast<int64_t>(prompt.size()), last_logits});
 }
 
 // --- Explain ---

@@ -87,6 +87,8 @@ struct Live {
   int64_t total = 0;     // and of what was appended
   int64_t resume = 0;    // where it began
   int64_t position = 0;  // how far it is
+  int64_t reuse_max = 0;  // AnnounceOptions
+  bool repeated = false;  // all of its prompt was computed before
   uint64_t family = 0;
   std::vector<Probe> probes;
   int64_t rolling = 0;  // offset of its rolling point, 0: none
@@ -216,8 +218,12 @@ class TreeState {
 
   // --- prefix_tree_explain.cc ---
   // `next`: the prompt's first token that is not known.
-  Match MatchPath(RootId root, std::span<const Step> path, Token next, int64_t prompt,
-                  bool last_logits) const;
+  struct Wanted {
+    int64_t prompt = 0;  // tokens of it
+    bool last_logits = true;
+    int64_t reuse_max = std::numeric_limits<int64_t>::max();
+  };
+  Match MatchPath(RootId root, std::span<const Step> path, Token next, const Wanted& wanted) const;
   Match MatchLive(const Live& live) const;
   // The computed child where a text that leaves at the end of `id` most recently went on; kNone.
   NodeId Beside(NodeId id, NodeId child) const;

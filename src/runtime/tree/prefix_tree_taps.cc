@@ -173,8 +173,11 @@ std::optional<Tap> TreeState::NextTap(const Live& live, int64_t position) const 
     const int64_t pages = (live.prompt - position) / kTokensPerPage + 2;
     if (pool->CanTake(pages, 2)) {
       nearest.OfferEvery(options.spare_tokens, live.prompt + 1, PointRole::kSpare);
+      if (options.hidden_rows) nearest.Offer(live.prompt, PointRole::kSpare);
     }
   }
+  // It came again, and may once more.
+  if (options.hidden_rows && live.repeated) nearest.Offer(live.prompt, PointRole::kRetry);
   return nearest.best;
 }
 
@@ -200,6 +203,7 @@ Advice TreeState::Advise(LiveId id) const {
     if (leader.root != asking.root) continue;
     int64_t shared = std::min(CommonOffset(asking.leaf, leader.leaf), leader.prompt);
     if (asking.last_logits && !options.hidden_rows) shared = std::min(shared, asking.prompt - 1);
+    shared = std::min(shared, asking.reuse_max);
     shared -= shared % options.tap_grid;
     if (leader.position >= shared) continue;  // it will not pass there any more
     if (shared - advice.match.resume <= options.divergence_tokens_min) continue;
