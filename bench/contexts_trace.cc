@@ -346,7 +346,12 @@ Trace MixedTrace(uint64_t seed) {
 
 namespace {
 
-constexpr int64_t kTokensMax = int64_t{1} << 24;
+constexpr int64_t kTokensMax = int64_t{1} << 24;  // of a text
+
+// Where a line stands, and how many tokens it may still have.
+struct LineOf {
+  int64_t number = 0, tokens_max = 0;
+};
 
 Result<std::vector<Token>> Ids(const Json* json, const char* what) {
   std::vector<Token> ids;
@@ -369,7 +374,7 @@ void AddUnknown(int64_t index, int64_t count, std::vector<Token>* out) {
   for (size_t i = first; i < out->size(); ++i) (*out)[i] = -2 - (*out)[i];
 }
 
-Result<void> ReadIds(const Json& line, int64_t index, SimRequest* request) {
+Result<void> ReadIds(const Json& line, const LineOf& of, SimRequest* request) {
   LODE_ASSIGN(request->prompt, Ids(FindKey(line, "prompt"), "prompt"));
   if (request->prompt.empty()) return Error(Code::kBadInput, "prompt is empty");
   const Json* output = FindKey(line, "output");
@@ -378,10 +383,10 @@ Result<void> ReadIds(const Json& line, int64_t index, SimRequest* request) {
     return {};
   }
   const int64_t count = GetInt(line, "output", 0);
-  if (count < 0 || count > kTokensMax) {
+  if (count < 0 || count > std::min(kTokensMax, of.tokens_max)) {
     return Error(Code::kBadInput, "output is no sensible number of tokens");
   }
-  AddUnknown(index, count, &request->output);
+  AddUnknown(of.number, count, &request->output);
   return {};
 }
 
@@ -430,9 +435,10 @@ Result<std::vector<Token>> IdsOfBlocks(const Json& line, int64_t tokens, int64_t
   return ids;
 }
 
-Result<void> ReadBlocks(const Json& line, int64_t index, SimRequest* request) {
+Result<void> ReadBlocks(const Json& line, const LineOf& of, SimRequest* request) {
   const int64_t prompt = GetInt(line, "input_length", 0), output = GetInt(line, "output_length", 0);
-  if (prompt < 1 || output < 0 || prompt + output > kTokensMax) {
+  const int64_t most = std::min(kTokensMax, of.tokens_max);
+  if (prompt < 1 || output < 0 || prompt > most || output > most - prompt) {
     return Error(Code::kBadInput, "input_length or output_length makes no sense");
   }
   const bool known = FindKey(line, "output_hash_ids") != nullptr;
@@ -440,14 +446,14 @@ Result<void> ReadBlocks(const Json& line, int64_t index, SimRequest* request) {
               IdsOfBlocks(line, known ? prompt + output : prompt, prompt));
   request->prompt.assign(ids.begin(), ids.begin() + prompt);
   request->output.assign(ids.begin() + prompt, ids.end());
-  if (!known) AddUnknown(index, output, &request->output);
+  if (!known) AddUnknown(of.number, output, &request->output);
   return {};
 }
 
 Result<SimRequest> ReadRequest(const Json& line, std::map<std::string, int>* tenants,
-                               int64_t index) {
+                               const LineOf& of) {
   SimRequest request;
-  request.arrival = GetDouble(line, "arrival", static_cast<double>(index));
+  request.arrival = GetDouble(line, "arrival", static_cast<double>(of.number));
   if (FindKey(line, "timestamp") != nullptr) {
     request.arrival = GetDouble(line, "timestamp", 0.0) * 1e-3;
   }
@@ -455,9 +461,9 @@ Result<SimRequest> ReadRequest(const Json& line, std::map<std::string, int>* ten
   const std::string name = tenant == nullptr ? "" : DumpJson(*tenant);
   request.tenant = tenants->try_emplace(name, static_cast<int>(tenants->size())).first->second;
   if (FindKey(line, "hash_ids") != nullptr) {
-    LODE_TRY(ReadBlocks(line, index, &request));
+    LODE_TRY(ReadBlocks(line, of, &request));
   } else {
-    LODE_TRY(ReadIds(line, index, &request));
+    LODE_TRY(ReadIds(line, of, &request));
   }
   const std::string finish = GetString(line, "finish", "stop");
   if (finish == "tool_call") request.finish = FinishReason::kToolCall;
@@ -468,33 +474,40 @@ Result<SimRequest> ReadRequest(const Json& line, std::map<std::string, int>* ten
   }
   for (const Json& probe : probes == nullptr ? Json::array() : *probes) {
     LODE_ASSIGN(const PointRole role, RoleOf(GetString(probe, "role", "")));
-    request.probes.push_back({GetInt(probe, "offset", 0), role});
+    const int64_t offset = GetInt(probe, "offset", 0);
+    if (offset < 0) return Error(Code::kBadInput, "a probe's offset is below 0");
+    request.probes.push_back({offset, role});
   }
   return request;
 }
 
 }  // namespace
 
-Result<Trace> ReadTrace(const std::string& path) {
-  LODE_ASSIGN(const std::string text, ReadFile(path, uint64_t{16} << 30));
+Result<Trace> ParseTrace(std::string_view text, const std::string& name, int64_t tokens_max) {
   std::vector<SimRequest> requests;
   std::map<std::string, int> tenants;
   int64_t number = 0;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
+    const std::string_view line = text.substr(at, end - at);
     at = end + 1;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = path + ":" + std::to_string(number);
+    const std::string where = name + ":" + std::to_string(number);
     auto json = ParseJson(line);
     if (!json.ok()) return std::move(json.error().AddContext(where));
-    auto request = ReadRequest(*json, &tenants, number);
+    auto request = ReadRequest(*json, &tenants, {number, tokens_max});
     if (!request.ok()) return std::move(request.error().AddContext(where));
+    tokens_max -= std::ssize(request->prompt) + std::ssize(request->output);
     requests.push_back(std::move(request).value());
   }
-  if (requests.empty()) return Error(Code::kBadInput, path + " holds no requests");
-  return Sorted(path, std::move(requests));
+  if (requests.empty()) return Error(Code::kBadInput, name + " holds no requests");
+  return Sorted(name, std::move(requests));
+}
+
+Result<Trace> ReadTrace(const std::string& path) {
+  LODE_ASSIGN(const std::string text, ReadFile(path, uint64_t{16} << 30));
+  return ParseTrace(text, path, int64_t{1} << 32);
 }
 
 }  // namespace lode::bench

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -46,5 +47,7 @@ Trace MixedTrace(uint64_t seed);
 // Recorded requests (docs/TRACES.md): of hashed blocks, as `lode chat --trace` and others write
 // them, or of ids. Errors: kBadInput with the line.
 Result<Trace> ReadTrace(const std::string& path);
+// `name` is for errors; of more than `tokens_max` tokens in all it is refused.
+Result<Trace> ParseTrace(std::string_view text, const std::string& name, int64_t tokens_max);
 
 }  // namespace lode::bench

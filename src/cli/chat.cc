@@ -38,6 +38,8 @@ struct Flags {
 // Behind the last user turn, before a tool's result, at the end of the answer.
 constexpr int64_t kKeptStates = 3;
 constexpr int64_t kContextMax = int64_t{1} << 24;
+// Room for so many tokens more of a dialogue that is kept; as much as a new one has.
+constexpr int64_t kMoreTokens = 8192;
 
 constexpr char kHelp[] =
     "  /help           this\n"
@@ -212,9 +214,10 @@ class Dialogue {
     LODE_TRY(Keep());
     LODE_TRY(Record(reply.report));
     if (reply.report.reason == runtime::StopReason::kContextFull) {
-      std::fprintf(stderr, "The context of %lld tokens is full; /reset starts anew, --context N "
-                           "makes more room.\n",
-                   static_cast<long long>(running_.options.context_tokens));
+      std::fprintf(stderr, "The context of %lld tokens is full; /reset starts anew, %s.\n",
+                   static_cast<long long>(running_.options.context_tokens),
+                   context_.empty() ? "--context N makes more room"
+                                    : "and whoever leaves and comes back finds more room");
     }
     return {};
   }
@@ -297,6 +300,16 @@ bool RunCommand(const std::string& line, Flags* flags, Dialogue* dialogue) {
   return true;
 }
 
+// Of the kept dialogue, and some more; 0: there is none.
+Result<int64_t> RoomFor(const std::string& name) {
+  LODE_ASSIGN(const runtime::ContextStore store, api::OpenContexts());
+  LODE_ASSIGN(const auto entries, store.List());
+  for (const runtime::ContextEntry& entry : entries) {
+    if (entry.name == name && entry.tokens > 0) return entry.tokens + kMoreTokens;
+  }
+  return 0;
+}
+
 Result<void> RunChat(Flags& flags) {
   if (!flags.trace.empty()) LODE_TRY(TraceFile::Open(flags.trace, flags.trace_ids));
   LODE_ASSIGN(auto source, api::OpenSource(flags.model.model));
@@ -316,6 +329,9 @@ Result<void> RunChat(Flags& flags) {
       return Error(Code::kBadInput, "--context of " + Quote(flags.context) + " tokens",
                    "take 1 to 16777216, or a name");
     }
+  }
+  if (!name.empty()) {
+    LODE_ASSIGN(flags.model.run.context_tokens, RoomFor(name));
   }
   flags.model.run.kept_states = kKeptStates;
   LODE_ASSIGN(api::Running running, flags.model.Open(std::move(source)));
