@@ -170,6 +170,32 @@ class CtxTest(unittest.TestCase):
         self.assertEqual(self.json("ctx", "show", "fresh")["meta"]["ttl_seconds"], 7200)
         self.assert_bad(self.run_lode("ctx", "new", "demo", "x", "-p", "x", "--ttl", "soon"), "'soon'")
 
+    def test_a_trace_shows_who_shares_what_and_says_nothing(self):
+        file = self.path("load.jsonl")
+        self.chat("My secret is Rosebud, and nobody knows it but you.", "What is it?", flags=["--trace", file])
+        self.chat("Tell me once more, what is it?", flags=["--trace", file])
+        self.lode("generate", "demo", "-p", "Rosebud is a word that nobody knows.", "-n", "8", "--trace", file)
+        self.lode("generate", "demo", "-p", "ROMEO:", "-n", "4", "--save", "scene", "--trace", file)
+        self.lode("generate", "demo", "--context", "scene", "-p", "JULIET:", "-n", "4", "--trace", file)
+        with open(file, encoding="utf-8") as text:
+            lines = [json.loads(line) for line in text]
+        self.assertEqual(len(lines), 6)
+        for line in lines:
+            self.assertEqual(len(line["hash_ids"]), -(-line["input_length"] // 16))
+            self.assertNotIn("prompt", line)
+        # What was read and answered stands at the beginning of the next prompt, in another process too.
+        for before, after in zip(lines[:2], lines[1:3]):
+            full = (before["input_length"] + before["output_length"]) // 16
+            whole = before["hash_ids"][:before["input_length"] // 16] + before["output_hash_ids"]
+            self.assertEqual(after["hash_ids"][:full], whole[:full])
+            self.assertGreater(after["cached"], 0)
+        self.assertNotEqual(lines[3]["hash_ids"][0], lines[0]["hash_ids"][0])
+        self.assertEqual(lines[5]["cached"], lines[4]["input_length"] + lines[4]["output_length"] - 1)
+        self.lode("generate", "demo", "-p", "ROMEO:", "-n", "4", "--trace", file, "--trace-ids")
+        with open(file, encoding="utf-8") as text:
+            last = json.loads(text.readlines()[-1])
+        self.assertEqual(last["prompt"], self.ids(self.json("tokenize", "demo", "ROMEO:", "--add-bos")))
+
     def test_explain_names_the_first_difference(self):
         self.make()
         edited = self.write("edited.txt", TEXT.replace("ACT 30.", "ACT thirty."))
@@ -224,6 +250,16 @@ class CtxTest(unittest.TestCase):
         # Another answer to the last message goes on from the state before it.
         _, again = self.chat("/regen")
         self.assertGreater(again[0][1], turns[2][0] - 40)
+
+    def test_a_kept_dialogue_may_outgrow_the_room_of_a_new_one(self):
+        said = "Enter a messenger with letters. " * 200
+        _, first = self.chat("First. " + said)
+        prompt, _, answer = first[0]
+        self.assertGreater(prompt, 2048)  # two of them need more than the 4,096 that the model claims
+        _, second = self.chat("Then. " + said)
+        self.assertGreater(second[0][0], 4096)
+        self.assertGreater(second[0][1], prompt - 2)
+        self.assertGreater(second[0][2], 0)
 
     def test_a_killed_chat_loses_the_running_turn_at_most(self):
         self.chat("One.", "Two.")
