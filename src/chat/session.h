@@ -10,10 +10,10 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "chat/prompt.h"
 #include "runtime/generate.h"
 #include "text/parsers/output_parser.h"
 #include "text/template/chat_template.h"
-#include "text/template/request.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace lode::chat {
@@ -51,17 +51,10 @@ class Session {
   runtime::Scheduler& scheduler() { return conversation_.scheduler(); }
 
  private:
-  Result<std::vector<int32_t>> Encode(const text::RenderedPrompt& prompt) const;
-  Result<std::vector<int32_t>> Render(const Json& request, std::string* text) const;
   void ExplainReuse(const Json& request, runtime::Match* match);
-  // Where later prompts will part from this one, as the template itself says: it renders what may
-  // come next. A request that it refuses tells nothing.
-  std::vector<runtime::Probe> FindProbes(const Json& request,
-                                         const std::vector<int32_t>& ids) const;
 
   const text::Tokenizer* tokenizer_;
-  const text::ChatTemplate* template_;
-  SessionOptions options_;
+  PromptMaker maker_;
   runtime::Conversation conversation_;
   std::vector<int32_t> tokens_;
   std::vector<runtime::Probe> probes_;
