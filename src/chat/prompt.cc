@@ -74,8 +74,8 @@ Result<Prompt> PromptMaker::Make(const Json& request) const {
 // same tokens whatever follows. So only what is behind the last one in common is encoded.
 Result<int64_t> PromptMaker::CommonTokens(const Prompt& prompt,
                                           const text::RenderedPrompt& other) const {
-  const auto parted = std::mismatch(prompt.text.begin(), prompt.text.end(), other.text.begin(),
-                                    other.text.end());
+  const auto parted =
+      std::mismatch(prompt.text.begin(), prompt.text.end(), other.text.begin(), other.text.end());
   const auto same = static_cast<size_t>(parted.first - prompt.text.begin());
   size_t bytes = 0, cut_bytes = 0, cut = 0;
   for (size_t i = 0; i < prompt.ids.size(); ++i) {

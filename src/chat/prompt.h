@@ -37,8 +37,8 @@ class PromptMaker {
   // Errors: a request that the template refuses.
   Result<Prompt> Make(const Json& request) const;
 
-  // Where later prompts will part from `prompt`, which `request` became, as the template itself says:
-  // it renders what may come next. A request that it refuses tells nothing.
+  // Where later prompts will part from `prompt`, which `request` became, as the template itself
+  // says: it renders what may come next. A request that it refuses tells nothing.
   std::vector<runtime::Probe> FindProbes(const Json& request, const Prompt& prompt) const;
 
   const PromptOptions& options() const { return options_; }

@@ -43,6 +43,7 @@ int Main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "help of every verb");
   Action action;
   AddChat(app, &action);
+  AddServe(app, &action);
   AddGenerate(app, &action);
   AddCtx(app, &action);
   AddLogits(app, &action);

@@ -24,6 +24,7 @@ void AddPerplexity(CLI::App& app, Action* action);
 void AddQuantize(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);
 void AddBench(CLI::App& app, Action* action);
+void AddServe(CLI::App& app, Action* action);
 void AddSelftest(CLI::App& app, Action* action);
 void AddCompletion(CLI::App& app, Action* action);
 

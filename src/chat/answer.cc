@@ -1,0 +1,251 @@
+#include "chat/answer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lode::chat {
+
+using Kind = AnswerEvent::Kind;
+
+// --- The queue -----------------------------------------------------------------------------------
+
+void AnswerQueue::Push(int choice, TokenEvent event) {
+  bool first = false;
+  {
+    const auto now = AnswerTimes::Clock::now();
+    const std::lock_guard lock(mutex_);
+    if (event.kind == TokenEvent::Kind::kStarted && times_.started == AnswerTimes{}.started) {
+      times_.started = now;
+    }
+    if (event.kind == TokenEvent::Kind::kToken) {
+      if (times_.first_token == AnswerTimes{}.first_token) times_.first_token = now;
+      times_.last_token = now;
+    }
+    first = events_.empty();
+    events_.emplace_back(choice, std::move(event));
+  }
+  if (first && wake_) wake_();
+}
+
+void AnswerQueue::Take(std::deque<std::pair<int, TokenEvent>>* events) {
+  const std::lock_guard lock(mutex_);
+  if (events->empty()) {
+    std::swap(*events, events_);
+    return;
+  }
+  std::move(events_.begin(), events_.end(), std::back_inserter(*events));
+  events_.clear();
+}
+
+AnswerTimes AnswerQueue::times() const {
+  const std::lock_guard lock(mutex_);
+  return times_;
+}
+
+namespace {
+
+// The backend holds this, and not the answer: whose end must not depend on the backend's thread.
+class ChoiceSink : public TokenSink {
+ public:
+  ChoiceSink(std::shared_ptr<AnswerQueue> queue, int choice)
+      : queue_(std::move(queue)), choice_(choice) {}
+  void Push(TokenEvent event) override { queue_->Push(choice_, std::move(event)); }
+
+ private:
+  std::shared_ptr<AnswerQueue> queue_;
+  int choice_;
+};
+
+std::vector<text::OutputEvent> Content(std::string text) {
+  std::vector<text::OutputEvent> events(1);
+  events[0].text = std::move(text);
+  return events;
+}
+
+}  // namespace
+
+// --- The answer ----------------------------------------------------------------------------------
+
+struct Answer::Choice {
+  Choice(const text::Tokenizer& tokenizer, const AnswerOptions& options, int index)
+      : decoder(tokenizer, options.skip_special), stops(options.stops, options.include_stop) {
+    if (!options.parse) return;
+    text::OutputParserOptions parsing = options.parsing;
+    parsing.id_seed += static_cast<uint64_t>(index);
+    parser = std::make_unique<text::OutputParser>(std::move(parsing));
+    thinking = options.parsing.thinking;
+  }
+
+  text::StreamDecoder decoder;
+  StopStrings stops;
+  std::unique_ptr<text::OutputParser> parser;  // null: all is content
+  std::optional<Ticket> ticket;
+  std::vector<TokenReport> reports;
+  bool thinking = false;  // nothing but trace so far
+  bool ended = false;
+};
+
+Answer::Answer(Backend* backend, const text::Tokenizer* tokenizer, AnswerOptions options,
+               std::function<void()> wake)
+    : backend_(backend),
+      tokenizer_(tokenizer),
+      options_(std::move(options)),
+      queue_(std::make_shared<AnswerQueue>(std::move(wake))) {
+  usage_.prompt = options_.prompt_tokens;
+  for (int i = 0; i < options_.choices; ++i) {
+    choices_.push_back(std::make_unique<Choice>(*tokenizer_, options_, i));
+  }
+  open_ = options_.choices;
+  queue_->times_.submitted = AnswerTimes::Clock::now();
+}
+
+Answer::~Answer() { Cancel(); }
+
+Result<void> Answer::Submit(int choice, TokenRequest request) {
+  LODE_ASSIGN(const Ticket ticket,
+              backend_->Submit(std::move(request), std::make_shared<ChoiceSink>(queue_, choice)));
+  choices_[static_cast<size_t>(choice)]->ticket = ticket;
+  return {};
+}
+
+void Answer::Cancel() {
+  for (const auto& choice : choices_) {
+    if (choice->ticket && !choice->ended) backend_->Cancel(*choice->ticket);
+  }
+}
+
+int Answer::unknown_calls() const {
+  int count = 0;
+  for (const auto& choice : choices_) {
+    if (choice->parser != nullptr) count += choice->parser->unknown_calls();
+  }
+  return count;
+}
+
+bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
+  queue_->Take(&pending_);
+  while (!pending_.empty() && !done_ && tokens_max > 0) {
+    auto [choice, event] = std::move(pending_.front());
+    pending_.pop_front();
+    if (choices_[static_cast<size_t>(choice)]->ended) continue;
+    switch (event.kind) {
+      case TokenEvent::Kind::kQueued:
+        if (!std::exchange(queued_, true)) events->push_back({.kind = Kind::kQueued});
+        break;
+      case TokenEvent::Kind::kStarted:
+        if (std::exchange(started_, true)) break;
+        usage_.cached = event.tokens;
+        events->push_back({.kind = Kind::kStarted, .tokens = event.tokens});
+        break;
+      case TokenEvent::Kind::kProgress:
+        events->push_back({.kind = Kind::kProgress, .choice = choice, .tokens = event.tokens});
+        break;
+      case TokenEvent::Kind::kToken:
+        --tokens_max;
+        OnToken(choice, std::move(event), events);
+        break;
+      case TokenEvent::Kind::kFinished:
+        Finish(choice, event.stop, events);
+        break;
+      case TokenEvent::Kind::kFailed:
+        choices_[static_cast<size_t>(choice)]->ended = true;
+        Cancel();  // the other choices
+        done_ = true;
+        events->push_back(
+            {.kind = Kind::kFailed, .choice = choice, .failure = std::move(event.failure)});
+        break;
+    }
+  }
+  return !pending_.empty() && !done_;
+}
+
+void Answer::OnToken(int index, TokenEvent event, std::vector<AnswerEvent>* events) {
+  Choice& choice = *choices_[static_cast<size_t>(index)];
+  ++usage_.completion;
+  if (choice.thinking) ++usage_.reasoning;
+  if (!choice.thinking || options_.report_reasoning) {
+    choice.reports.push_back({event.token, event.logprob, std::move(event.likeliest)});
+  }
+  std::string text = choice.decoder.Push(event.token);
+  if (text.empty()) return;
+  if (choice.parser != nullptr) {
+    PassOn(index, choice.parser->Push(text), events);
+  } else {
+    PassOn(index, Content(std::move(text)), events);
+  }
+}
+
+void Answer::PassOn(int index, std::vector<text::OutputEvent> outputs,
+                    std::vector<AnswerEvent>* events) {
+  Choice& choice = *choices_[static_cast<size_t>(index)];
+  using OutputKind = text::OutputEvent::Kind;
+  for (text::OutputEvent& output : outputs) {
+    if (choice.ended) return;
+    if (output.kind != OutputKind::kReasoning) choice.thinking = false;
+    if (output.kind != OutputKind::kContent) {
+      text::OutputEvent held;
+      choice.stops.Flush(&held.text);
+      if (!held.text.empty()) Emit(index, std::move(held), events);
+      Emit(index, std::move(output), events);
+      continue;
+    }
+    text::OutputEvent visible;
+    const auto stop = choice.stops.Push(output.text, &visible.text);
+    if (!visible.text.empty()) Emit(index, std::move(visible), events);
+    if (stop) {
+      choice.reports.clear();  // of tokens whose text is not given out
+      if (choice.ticket) backend_->Cancel(*choice.ticket);
+      End(index, text::FinishReason::kStop, *stop, events);
+    }
+  }
+}
+
+void Answer::Emit(int index, text::OutputEvent output, std::vector<AnswerEvent>* events) {
+  AnswerEvent event;
+  event.choice = index;
+  event.output = std::move(output);
+  event.reports = std::exchange(choices_[static_cast<size_t>(index)]->reports, {});
+  events->push_back(std::move(event));
+}
+
+void Answer::Finish(int index, runtime::StopReason stop, std::vector<AnswerEvent>* events) {
+  Choice& choice = *choices_[static_cast<size_t>(index)];
+  text::StopCause cause = text::StopCause::kStop;
+  if (stop == runtime::StopReason::kCancelled) cause = text::StopCause::kCancelled;
+  if (stop == runtime::StopReason::kLength || stop == runtime::StopReason::kContextFull) {
+    cause = text::StopCause::kLength;
+  }
+  std::string rest = choice.decoder.Flush();
+  text::FinishReason reason = cause == text::StopCause::kLength ? text::FinishReason::kLength
+                              : cause == text::StopCause::kCancelled
+                                  ? text::FinishReason::kCancelled
+                                  : text::FinishReason::kStop;
+  if (choice.parser == nullptr) {
+    if (!rest.empty()) PassOn(index, Content(std::move(rest)), events);
+  } else {
+    PassOn(index, choice.parser->Push(rest), events);
+    if (!choice.ended) PassOn(index, choice.parser->Finish(cause), events);
+    if (!choice.ended) reason = choice.parser->finish_reason();
+  }
+  if (choice.ended) return;  // by a stop string in what was left
+  text::OutputEvent held;
+  choice.stops.Flush(&held.text);
+  if (!held.text.empty()) Emit(index, std::move(held), events);
+  End(index, reason, "", events);
+}
+
+void Answer::End(int index, text::FinishReason reason, std::string stop_string,
+                 std::vector<AnswerEvent>* events) {
+  Choice& choice = *choices_[static_cast<size_t>(index)];
+  choice.ended = true;
+  AnswerEvent event;
+  event.kind = Kind::kFinished;
+  event.choice = index;
+  event.finish = reason;
+  event.stop_string = std::move(stop_string);
+  event.reports = std::exchange(choice.reports, {});
+  events->push_back(std::move(event));
+  done_ = --open_ == 0;
+}
+
+}  // namespace lode::chat

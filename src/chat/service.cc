@@ -1,0 +1,213 @@
+#include "chat/service.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "base/text.h"
+#include "text/parsers/tool_schemas_json.h"
+
+namespace lode::chat {
+namespace {
+
+uint64_t RandomSeed() {
+  static thread_local std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+// What the last message says, for scripts.
+std::string LastText(const Json& request) {
+  const Json* messages = FindKey(request, "messages");
+  if (messages == nullptr || !messages->is_array() || messages->empty()) return "";
+  const Json* content = FindKey(messages->back(), "content");
+  if (content == nullptr) return "";
+  return content->is_string() ? content->get<std::string>() : DumpJson(*content);
+}
+
+Sampling Merge(const Sampling& defaults, const AnswerRules& rules) {
+  Sampling sampling = defaults;
+  sampling.temperature = rules.temperature.value_or(defaults.temperature);
+  sampling.top_p = rules.top_p.value_or(defaults.top_p);
+  sampling.min_p = rules.min_p.value_or(defaults.min_p);
+  sampling.typical_p = rules.typical_p.value_or(defaults.typical_p);
+  sampling.top_k = rules.top_k.value_or(defaults.top_k);
+  sampling.repetition_penalty = rules.repetition_penalty.value_or(defaults.repetition_penalty);
+  sampling.frequency_penalty = rules.frequency_penalty.value_or(defaults.frequency_penalty);
+  sampling.presence_penalty = rules.presence_penalty.value_or(defaults.presence_penalty);
+  sampling.seed = rules.seed ? *rules.seed : RandomSeed();
+  sampling.logit_bias = rules.logit_bias;
+  sampling.logprobs = rules.logprobs;
+  return sampling;
+}
+
+bool HasTools(const Json& request) {
+  const Json* tools = FindKey(request, "tools");
+  return tools != nullptr && tools->is_array() && !tools->empty();
+}
+
+}  // namespace
+
+Service::Service(Backend* backend, const text::Tokenizer* tokenizer,
+                 const text::ChatTemplate* chat_template, ServiceOptions options)
+    : backend_(backend),
+      tokenizer_(tokenizer),
+      template_(chat_template),
+      options_(std::move(options)) {
+  if (template_ != nullptr) maker_.emplace(tokenizer_, template_, options_.prompt);
+}
+
+// Templates spell effort in different ways: the switches that this one reads are set, and only
+// where the request has not set them itself.
+void Service::ApplyEffort(const std::string& effort, Json* request) const {
+  if (effort.empty() || template_ == nullptr) return;
+  const auto& known = template_->ReferencedVariables();
+  const Json* extra = FindKey(*request, "chat_template_kwargs");
+  const auto set = [&](const char* name, Json value) {
+    const bool given =
+        request->contains(name) || (extra != nullptr && FindKey(*extra, name) != nullptr);
+    if (given || !std::binary_search(known.begin(), known.end(), name)) return;
+    (*request)[name] = std::move(value);
+  };
+  const bool low = effort == "minimal" || effort == "low";
+  set("enable_thinking", effort != "none");
+  if (low) set("low_effort", true);
+  if (effort == "medium") set("medium_effort", true);
+  if (effort != "none") {
+    set("reasoning_effort", effort == "minimal"                    ? "low"
+                            : effort == "xhigh" || effort == "max" ? "high"
+                                                                   : effort);
+  }
+}
+
+Json Service::TemplateRequest(const ChatRequest& request) const {
+  Json variables = request.template_request;
+  if (!variables.contains("add_generation_prompt")) variables["add_generation_prompt"] = true;
+  ApplyEffort(request.effort, &variables);
+  return variables;
+}
+
+Result<Prompt> Service::Render(const ChatRequest& request) const {
+  if (!maker_) {
+    return Error(Code::kUnsupported, "the model has no chat template that works",
+                 "completions of plain text are answered");
+  }
+  return maker_->Make(TemplateRequest(request));
+}
+
+std::vector<std::string> Service::UnusedVariables(const ChatRequest& request) const {
+  if (template_ == nullptr) return {};
+  const auto variables = text::MakeTemplateVariables(request.template_request, {});
+  return variables.ok() ? text::UnusedVariables(*template_, *variables)
+                        : std::vector<std::string>();
+}
+
+Result<void> Service::CheckLength(size_t prompt) const {
+  const int64_t most = context_max();
+  if (static_cast<int64_t>(prompt) < most) return {};
+  return Error(Code::kNoSpace,
+               Format("this model's context is %lld tokens, and the prompt has %zu",
+                      static_cast<long long>(most), prompt),
+               "shorten it, or start the server with a larger --context");
+}
+
+Result<TokenRequest> Service::MakeRequest(const AnswerRules& rules, const Origin& origin,
+                                          std::vector<int32_t> prompt) const {
+  TokenRequest made;
+  made.request.sampling = Merge(options_.sampling, rules);
+  LODE_TRY(runtime::ValidateSampling(made.request.sampling, backend_->vocabulary()));
+  if (!rules.ignore_eos) made.request.stop_ids = options_.stop_ids;
+  made.request.stop_ids.insert(made.request.stop_ids.end(), rules.stop_ids.begin(),
+                               rules.stop_ids.end());
+  const auto room = context_max() - static_cast<int64_t>(prompt.size());
+  made.request.tokens_max =
+      rules.tokens_max < 0 ? rules.tokens_max : std::min(rules.tokens_max, room);
+  made.request.priority = origin.priority;
+  made.request.prompt = std::move(prompt);
+  made.tenant = origin.tenant;
+  made.limits = origin.limits;
+  made.salt = origin.salt;
+  return made;
+}
+
+Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatRequest& request,
+                                                                const Prompt& prompt) const {
+  if (options_.scripted) return std::shared_ptr<runtime::Constraint>();
+  if (options_.constraint) return options_.constraint(request, prompt);
+  const char* what = nullptr;
+  if (request.tool_choice == ToolChoice::kRequired) what = "a required tool call";
+  if (request.tool_choice == ToolChoice::kNamed) what = "a tool call by name";
+  if (!request.response_format.is_null() && GetString(request.response_format, "type") != "text") {
+    what = "response_format";
+  }
+  if (what == nullptr) return std::shared_ptr<runtime::Constraint>();
+  return Error(Code::kUnsupported, std::string(what) + " cannot be enforced with this model",
+               "leave it out, and check the answer");
+}
+
+Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
+                                              std::function<void()> wake) {
+  LODE_ASSIGN(const Prompt prompt, Render(request));
+  LODE_TRY(CheckLength(prompt.ids.size()));
+  const Json variables = TemplateRequest(request);
+  LODE_ASSIGN(TokenRequest made, MakeRequest(request.rules, request.origin, prompt.ids));
+  made.said = LastText(request.template_request);
+  if (!options_.scripted) made.request.probes = maker_->FindProbes(variables, prompt);
+  LODE_ASSIGN(const auto constraint, Constrain(request, prompt));
+  (void)constraint;
+
+  AnswerOptions options;
+  options.choices = request.rules.choices;
+  options.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
+  options.stops = request.rules.stops;
+  options.include_stop = request.rules.include_stop;
+  // The parsers see control tokens: some formats are made of them.
+  options.parsing.thinking = prompt.thinking;
+  options.parsing.tool_calls = HasTools(variables) && request.tool_choice != ToolChoice::kNone;
+  if (options.parsing.tool_calls) {
+    options.parsing.tools =
+        std::make_shared<const text::ToolSchemas>(text::ToolSchemasFromJson(variables["tools"]));
+  }
+  options.parsing.force_nonempty_content = GetBool(variables, "force_nonempty_content");
+  if (const Json* extra = FindKey(variables, "chat_template_kwargs"); extra != nullptr) {
+    options.parsing.force_nonempty_content |= GetBool(*extra, "force_nonempty_content");
+  }
+  options.parsing.id_seed = RandomSeed();
+  auto answer = std::make_unique<Answer>(backend_, tokenizer_, std::move(options), std::move(wake));
+  for (int choice = 0; choice < request.rules.choices; ++choice) {
+    TokenRequest own = made;
+    own.request.sampling.choice = static_cast<uint32_t>(choice);
+    LODE_TRY(answer->Submit(choice, std::move(own)));
+  }
+  return answer;
+}
+
+Result<std::unique_ptr<Answer>> Service::Complete(const std::vector<CompletionRequest>& requests,
+                                                  std::function<void()> wake) {
+  const AnswerRules& rules = requests.front().rules;
+  AnswerOptions options;
+  options.parse = false;
+  options.choices = static_cast<int>(requests.size()) * rules.choices;
+  options.stops = rules.stops;
+  options.include_stop = rules.include_stop;
+  options.skip_special = rules.skip_special;
+  std::vector<TokenRequest> made;
+  for (const CompletionRequest& request : requests) {
+    LODE_TRY(CheckLength(request.prompt.size()));
+    options.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+    LODE_ASSIGN(TokenRequest one, MakeRequest(request.rules, request.origin, request.prompt));
+    one.said = request.said;
+    made.push_back(std::move(one));
+  }
+  auto answer = std::make_unique<Answer>(backend_, tokenizer_, std::move(options), std::move(wake));
+  int index = 0;
+  for (const TokenRequest& one : made) {
+    for (int choice = 0; choice < rules.choices; ++choice) {
+      TokenRequest own = one;
+      own.request.sampling.choice = static_cast<uint32_t>(choice);
+      LODE_TRY(answer->Submit(index++, std::move(own)));
+    }
+  }
+  return answer;
+}
+
+}  // namespace lode::chat

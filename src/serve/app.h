@@ -1,0 +1,97 @@
+// The site: which paths there are, who may come in, what is counted and written down.
+// Each dialect is in a folder beside it.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "chat/service.h"
+#include "serve/answer_writer.h"
+#include "serve/http/server.h"
+#include "serve/http/site.h"
+#include "serve/keys.h"
+#include "serve/metrics.h"
+#include "serve/openai/rules.h"
+
+namespace lode::serve {
+
+struct AppOptions {
+  std::vector<std::string> models;  // names that the model answers to; the first is told
+  std::string version;
+  std::string bos, eos, template_source;  // for those who ask for the tokenizer's
+  std::string keys_file;                  // empty: everybody may come in
+  std::vector<std::string> origins;       // that browsers may come from; "*": all
+  bool check_host = true;                 // without keys: names of other hosts are refused
+  bool log = true;
+  std::function<void(const std::string&)> write_log;  // null: standard error
+};
+
+class App : public Site {
+ public:
+  // `service` must outlive it. Errors: those of the keys' file.
+  static Result<std::unique_ptr<App>> Make(chat::Service* service, AppOptions options);
+
+  // Whom it asks how many connections there are, and whether the server ends. May stay unset.
+  void SetServer(const Server* server) { server_ = server; }
+
+  std::optional<HttpResponse> Admit(HttpRequest* request) override;
+  std::optional<HttpResponse> Quick(const HttpRequest& request) override;
+  Reaction Handle(const HttpRequest& request, std::function<void()> wake) override;
+  HttpResponse Refuse(const HttpRequest& request, int status, std::string_view reason) override;
+  void Decorate(const HttpRequest& request, HttpResponse* response) override;
+  void Finished(const Access& access) override;
+  void Tick() override;
+
+ private:
+  using Wake = std::function<void()>;
+  struct Route;
+
+  App(chat::Service* service, AppOptions options);
+  static const std::vector<Route>& Routes();
+  static const Route* FindRoute(std::string_view path);
+
+  Result<void> CheckModel(const Json& body) const;
+  chat::Origin OriginOf(const HttpRequest& request) const;
+  FieldLimits Limits() const;
+  std::string NewId(const char* prefix);
+  bool OriginAllowed(std::string_view origin) const;
+  bool HostAllowed(std::string_view host) const;
+  HttpResponse Json200(const Json& body) const;
+  Reaction MakeReaction(const HttpRequest& request, std::unique_ptr<chat::Answer> answer,
+                        std::unique_ptr<AnswerWriter> writer, bool stream);
+
+  // Answered at once.
+  HttpResponse Health(const HttpRequest& request);
+  HttpResponse Live(const HttpRequest& request);
+  HttpResponse Version(const HttpRequest& request);
+  HttpResponse Models(const HttpRequest& request);
+  HttpResponse ModelByName(const HttpRequest& request);
+  HttpResponse MetricsText(const HttpRequest& request);
+  HttpResponse TokenizerInfo(const HttpRequest& request);
+  // By a worker.
+  Result<Reaction> ChatCompletions(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Completions(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Messages(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> CountTokens(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Tokenize(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Detokenize(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ApplyTemplate(const HttpRequest& request, const Json& body, Wake wake);
+
+  chat::Service* service_;
+  AppOptions options_;
+  const Server* server_ = nullptr;
+  int64_t created_ = 0;
+  Metrics metrics_;
+  mutable std::mutex mutex_;  // guards the next four
+  std::shared_ptr<const Keys> keys_;
+  int64_t keys_changed_ = 0;  // time of the file, in nanoseconds
+  uint64_t next_id_ = 0;
+  uint64_t id_salt_ = 0;
+};
+
+}  // namespace lode::serve

@@ -1,0 +1,22 @@
+// Completions' request -> prompts of token ids.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "chat/service.h"
+#include "serve/openai/rules.h"
+
+namespace lode::serve {
+
+struct CompletionCall {
+  std::vector<chat::CompletionRequest> prompts;
+  StreamRules stream;
+  bool echo = false;
+};
+
+// `origin`: by the key. Errors: kBadInput, kUnsupported with the field's path.
+Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits& limits,
+                                             chat::Origin origin, const text::Tokenizer& tokenizer);
+
+}  // namespace lode::serve

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""lode serve as its users meet it: the unmodified SDKs of OpenAI and Anthropic against a scripted model
+and against the demo model.
+
+Usage: sdk_test.py LODE_BINARY VENV_FOLDER
+The packages are installed into VENV_FOLDER once. Without a package index the test says so and is skipped.
+"""
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+LODE, VENV = sys.argv[1:3]
+PACKAGES = ["openai", "anthropic"]
+SKIPPED = 77
+
+
+def enter_venv():
+    python = os.path.join(VENV, "bin", "python")
+    stamp = os.path.join(VENV, "installed")
+    if not os.path.exists(stamp):
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        done = subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check",
+                               *PACKAGES], timeout=400)
+        if done.returncode != 0:
+            print("\n*** the SDKs cannot be installed (no package index?): NOTHING of them was tested ***\n"
+                  "[  SKIPPED ] serve.sdk_test (0 ms)", flush=True)
+            sys.exit(SKIPPED)
+        with open(stamp, "w", encoding="utf-8") as file:
+            file.write("\n".join(PACKAGES))
+    os.execv(python, [python, *sys.argv])
+
+
+if os.path.realpath(sys.prefix) != os.path.realpath(VENV):
+    enter_venv()
+
+import anthropic  # noqa: E402  (only there behind enter_venv)
+import openai  # noqa: E402
+
+from client import Server  # noqa: E402
+
+CALL = ("<tool_call>\n<function={}>\n<parameter=city>\n{}\n</parameter>\n<parameter=days>\n3\n</parameter>\n"
+        "</function>\n</tool_call>\n")
+SCRIPT = [
+    {"match": "two calls", "text": "Both.\n" + CALL.format("weather", "Paris") + CALL.format("weather", "Köln ☂")},
+    {"match": "weather", "text": "Let me see.\n" + CALL.format("weather", "Paris")},
+    {"match": "think first", "text": "Hm, Paris?\nYes.</think>\n" + CALL.format("weather", "Paris")},
+    {"match": "sunny", "text": "It is sunny in Paris. END of it."},
+    {"match": "break", "text": "So far", "fail": "the engine lost a wheel"},
+    {"match": "json", "text": "{\"city\": \"Paris\", \"days\": 3}"},
+    {"match": None, "text": "Hello there, ☃ friend."},
+]
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+          "required": ["city", "days"]}
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": SCHEMA}}]
+CLAUDE_TOOLS = [{"name": "weather", "description": "of a city", "input_schema": SCHEMA}]
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+class ScriptedTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(LODE, "--alias", "script-alias", script=SCRIPT)
+        cls.openai = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="x", max_retries=0)
+        cls.anthropic = anthropic.Anthropic(base_url=cls.server.url, api_key="x", max_retries=0)
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.server.close()
+        assert code == 0, code
+
+    # --- Chat Completions ---
+
+    def chat(self, text, **more):
+        return self.openai.chat.completions.create(model="script", messages=user(text), **more)
+
+    def test_a_whole_answer_has_text_usage_and_a_reason(self):
+        answer = self.chat("hi")
+        self.assertEqual(answer.choices[0].message.content, "Hello there, ☃ friend.")
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+        self.assertEqual(answer.model, "script")
+        self.assertEqual(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens)
+        self.assertIsNone(answer.choices[0].message.tool_calls)
+
+    def test_a_stream_is_the_whole_answer_in_pieces(self):
+        chunks = list(self.chat("hi", stream=True, stream_options={"include_usage": True}))
+        self.assertEqual(chunks[0].choices[0].delta.role, "assistant")
+        self.assertEqual("".join(c.choices[0].delta.content or "" for c in chunks if c.choices),
+                         "Hello there, ☃ friend.")
+        self.assertEqual(len({c.id for c in chunks}), 1)
+        self.assertEqual([c.choices[0].finish_reason for c in chunks if c.choices][-1], "stop")
+        self.assertEqual(chunks[-1].choices, [])
+        self.assertGreater(chunks[-1].usage.completion_tokens, 3)
+        self.assertTrue(all(c.usage is None for c in chunks[:-1]))
+
+    def test_streamed_tool_calls_are_those_of_the_whole_answer(self):
+        whole = self.chat("two calls", tools=TOOLS).choices[0]
+        self.assertEqual(whole.finish_reason, "tool_calls")
+        self.assertEqual(whole.message.content.strip(), "Both.")
+        with self.openai.chat.completions.stream(model="script", messages=user("two calls"), tools=TOOLS) as stream:
+            for _ in stream:
+                pass
+            streamed = stream.get_final_completion().choices[0]
+        for choice in (whole, streamed):
+            calls = choice.message.tool_calls
+            self.assertEqual([c.function.name for c in calls], ["weather"] * 2)
+            self.assertEqual([json.loads(c.function.arguments) for c in calls],
+                             [{"city": "Paris", "days": 3}, {"city": "Köln ☂", "days": 3}])
+            self.assertEqual(len({c.id for c in calls}), 2)
+        self.assertEqual(streamed.finish_reason, "tool_calls")
+
+    def test_names_and_ids_come_once_and_arguments_in_pieces(self):
+        deltas = [d for c in self.chat("weather", tools=TOOLS, stream=True) if c.choices
+                  for d in c.choices[0].delta.tool_calls or []]
+        self.assertEqual([bool(d.id) for d in deltas], [True] + [False] * (len(deltas) - 1))
+        self.assertEqual([bool(d.function.name) for d in deltas], [True] + [False] * (len(deltas) - 1))
+        self.assertGreater(len(deltas), 4)
+
+    def test_a_tool_loop_goes_round(self):
+        messages = user("weather")
+        first = self.openai.chat.completions.create(model="script", messages=messages, tools=TOOLS)
+        messages.append(first.choices[0].message.model_dump(exclude_none=True))
+        messages.append({"role": "tool", "tool_call_id": first.choices[0].message.tool_calls[0].id, "content": "sunny"})
+        second = self.openai.chat.completions.create(model="script", messages=messages, tools=TOOLS)
+        self.assertIn("sunny in Paris", second.choices[0].message.content)
+        self.assertGreater(second.usage.prompt_tokens_details.cached_tokens, 20)
+
+    def test_reasoning_is_told_apart_and_counted(self):
+        on = {"chat_template_kwargs": {"enable_thinking": True}}
+        whole = self.chat("think first", tools=TOOLS, extra_body=on)
+        self.assertEqual(whole.choices[0].message.reasoning_content, "Hm, Paris?\nYes.")
+        self.assertEqual(whole.choices[0].finish_reason, "tool_calls")
+        self.assertGreater(whole.usage.completion_tokens_details.reasoning_tokens, 3)
+        thoughts = "".join(getattr(c.choices[0].delta, "reasoning_content", None) or ""
+                           for c in self.chat("think first", tools=TOOLS, stream=True, reasoning_effort="high") if c.choices)
+        self.assertEqual(thoughts, "Hm, Paris?\nYes.")
+
+    def test_a_stop_string_ends_the_text_before_it(self):
+        for stream in (False, True):
+            answer = self.chat("sunny", stop=["END", "nowhere"], stream=stream)
+            text = ("".join(c.choices[0].delta.content or "" for c in answer) if stream
+                    else answer.choices[0].message.content)
+            self.assertEqual(text, "It is sunny in Paris. ")
+        self.assertTrue(self.server.wait_idle())
+
+    def test_choices_lengths_and_logprobs(self):
+        answer = self.chat("hi", n=3, max_completion_tokens=4, logprobs=True, top_logprobs=2)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2])
+        self.assertEqual({c.finish_reason for c in answer.choices}, {"length"})
+        tokens = answer.choices[0].logprobs.content
+        self.assertEqual(len(tokens), 4)
+        self.assertEqual(bytes(b for t in tokens for b in t.bytes).decode(), answer.choices[0].message.content)
+        self.assertEqual(len(tokens[0].top_logprobs), 2)
+        self.assertEqual(answer.usage.completion_tokens, 12)
+
+    def test_what_is_wrong_is_said_with_its_place(self):
+        for more, words in [({"model": "gpt-5"}, ("404", "model_not_found")),
+                            ({"temperature": -1}, ("400", "temperature")),
+                            ({"messages": [{"role": "robot", "content": "x"}]}, ("400", "messages[0].role")),
+                            ({"tool_choice": "required"}, ("400", "tool_choice")),
+                            ({"tools": [{"type": "function"}]}, ("400", "tools[0]")),
+                            ({"logit_bias": {"99999999": 1}}, ("400", "logit_bias")),
+                            ({"n": 100000}, ("400", "n: ")),
+                            ({"messages": []}, ("400", "messages"))]:
+            with self.assertRaises(openai.APIStatusError) as caught:
+                self.openai.chat.completions.create(**{"model": "script", "messages": user("x"), **more})
+            for word in words:
+                self.assertIn(word, str(caught.exception))
+
+    def test_an_answer_that_fails_raises_in_the_client(self):
+        with self.assertRaisesRegex(openai.APIError, "lost a wheel"):
+            list(self.chat("break", stream=True))
+        with self.assertRaises(openai.InternalServerError):
+            self.chat("break")
+
+    def test_structured_answers_parse(self):
+        answer = self.openai.chat.completions.create(
+            model="script", messages=user("json"),
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}})
+        self.assertEqual(json.loads(answer.choices[0].message.content), {"city": "Paris", "days": 3})
+
+    # --- Completions, models ---
+
+    def test_completions(self):
+        answer = self.openai.completions.create(model="script", prompt=["one", [105, 106]], n=2, max_tokens=5, echo=True)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2, 3])
+        self.assertTrue(answer.choices[0].text.startswith("oneHello"))
+        streamed = self.openai.completions.create(model="script", prompt="x", stream=True, max_tokens=50, logprobs=1)
+        self.assertEqual("".join(c.choices[0].text for c in streamed if c.choices), "Hello there, ☃ friend.")
+
+    def test_models(self):
+        self.assertEqual([m.id for m in self.openai.models.list()], ["script-alias", "script"])
+        self.assertEqual(self.openai.models.retrieve("script").id, "script")
+        with self.assertRaises(openai.NotFoundError):
+            self.openai.models.retrieve("nothing")
+        self.assertEqual([m.id for m in self.anthropic.models.list()], ["script-alias", "script"])
+
+    # --- Messages ---
+
+    def test_messages_whole_and_streamed_agree(self):
+        more = dict(model="script", max_tokens=500, messages=user("two calls"), tools=CLAUDE_TOOLS)
+        whole = self.anthropic.messages.create(**more)
+        with self.anthropic.messages.stream(**more) as stream:
+            text = "".join(stream.text_stream)
+            streamed = stream.get_final_message()
+        for message in (whole, streamed):
+            self.assertEqual(message.stop_reason, "tool_use")
+            self.assertEqual([b.type for b in message.content], ["text", "tool_use", "tool_use"])
+            self.assertEqual([b.input for b in message.content[1:]],
+                             [{"city": "Paris", "days": 3}, {"city": "Köln ☂", "days": 3}])
+        self.assertEqual(text.strip(), "Both.")
+        self.assertEqual(whole.usage.output_tokens, streamed.usage.output_tokens)
+        self.assertGreater(streamed.usage.input_tokens + streamed.usage.cache_read_input_tokens, 10)
+
+    def test_messages_think_and_loop(self):
+        more = dict(model="script", max_tokens=5000, tools=CLAUDE_TOOLS, thinking={"type": "enabled", "budget_tokens": 1024})
+        messages = user("think first")
+        with self.anthropic.messages.stream(messages=messages, **more) as stream:
+            first = stream.get_final_message()
+        self.assertEqual([b.type for b in first.content], ["thinking", "tool_use"])
+        self.assertEqual(first.content[0].thinking, "Hm, Paris?\nYes.")
+        self.assertTrue(first.content[0].signature)
+        messages.append({"role": "assistant", "content": [b.model_dump() for b in first.content]})
+        messages.append({"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": first.content[1].id, "content": [{"type": "text", "text": "sunny"}]}]})
+        second = self.anthropic.messages.create(model="script", max_tokens=100, messages=messages, tools=CLAUDE_TOOLS,
+                                                stop_sequences=["END"])
+        self.assertEqual(second.content[0].text, "It is sunny in Paris. ")
+        self.assertEqual((second.stop_reason, second.stop_sequence), ("stop_sequence", "END"))
+
+    def test_messages_are_counted_with_everything_in_them(self):
+        count = lambda **more: self.anthropic.messages.count_tokens(model="script", messages=user("weather"), **more).input_tokens
+        self.assertGreater(count(tools=CLAUDE_TOOLS), count() + 30)
+        self.assertGreater(count(system="Be brief."), count())
+        used = self.anthropic.messages.create(model="script", max_tokens=9, messages=user("weather"), tools=CLAUDE_TOOLS).usage
+        self.assertEqual(used.input_tokens + used.cache_read_input_tokens, count(tools=CLAUDE_TOOLS))
+
+    def test_errors_of_messages_have_their_own_shape(self):
+        with self.assertRaises(anthropic.NotFoundError) as caught:
+            self.anthropic.messages.create(model="claude", max_tokens=9, messages=user("x"))
+        self.assertEqual(caught.exception.body["error"]["type"], "not_found_error")
+        with self.assertRaises(anthropic.BadRequestError):
+            self.anthropic.messages.create(model="script", max_tokens=9, messages=[
+                {"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}]}])
+        with self.assertRaises(anthropic.APIError):
+            with self.anthropic.messages.stream(model="script", max_tokens=99, messages=user("break")) as stream:
+                stream.get_final_message()
+
+
+class DemoTest(unittest.TestCase):
+    """A real model: its words do not matter, the protocol does."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(LODE, "--context", "2048", "--agents", "4")
+        cls.openai = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="x", max_retries=0)
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.close() == 0
+
+    def ask(self, **more):
+        more = {"messages": user("What news from Rome?"), "max_tokens": 24, "temperature": 0, **more}
+        return self.openai.chat.completions.create(model="demo", **more)
+
+    def test_streams_and_wholes_agree_and_repeats_are_cached(self):
+        whole = self.ask()
+        streamed = "".join(c.choices[0].delta.content or "" for c in self.ask(stream=True) if c.choices)
+        self.assertEqual(streamed, whole.choices[0].message.content)
+        self.assertTrue(streamed)
+        again = self.ask(messages=user("What news from Rome?") + [
+            {"role": "assistant", "content": streamed}, {"role": "user", "content": "And then?"}])
+        self.assertGreater(again.usage.prompt_tokens_details.cached_tokens, 8)
+
+    def test_the_same_seed_gives_the_same_words_and_choices_differ(self):
+        first = self.ask(seed=5, temperature=1, n=2)
+        second = self.ask(seed=5, temperature=1, n=2)
+        texts = [c.message.content for c in first.choices]
+        self.assertEqual(texts, [c.message.content for c in second.choices])
+        self.assertNotEqual(texts[0], texts[1])
+
+    def test_logprobs_spell_the_answer(self):
+        choice = self.ask(logprobs=True, top_logprobs=3).choices[0]
+        spelt = bytes(b for t in choice.logprobs.content for b in t.bytes).decode(errors="replace")
+        self.assertEqual(spelt, choice.message.content)
+        for token in choice.logprobs.content:
+            self.assertLessEqual(token.logprob, 0)
+            self.assertEqual(token.logprob, max(t.logprob for t in token.top_logprobs))
+
+    def test_a_prompt_that_never_fits_is_refused_with_numbers(self):
+        with self.assertRaisesRegex(openai.BadRequestError, "2048"):
+            self.ask(messages=user("word " * 5000))
+
+
+if __name__ == "__main__":
+    sys.argv = sys.argv[:1]
+    unittest.main(verbosity=2)
