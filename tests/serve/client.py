@@ -89,7 +89,7 @@ class Server:
                 own.close()
 
     def close(self, how=signal.SIGTERM, seconds=20):
-        """The exit code."""
+        """The exit code. May be called again."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:

@@ -283,7 +283,7 @@ class NonsenseTest(unittest.TestCase):
                      'lode_http_requests_total{model_name="script",route="/v1/chat/completions",status="200"}'):
             self.assertIn(name, text)
         for line in text.splitlines():
-            self.assertRegex(line, r"^(#.*|[a-z_:]+\{.*\} [-+0-9.e]+(nan|inf)?)$")
+            self.assertRegex(line, r"^(#.*|[a-z0-9_:]+\{.*\} [-+0-9.e]+(nan|inf)?)$")
 
     def test_text_and_tokens(self):
         status, _, body = self.server.post("/tokenize", {"prompt": "Hello ☃", "return_token_strs": True})
@@ -333,6 +333,7 @@ class KeysTest(unittest.TestCase):
 class EndingTest(unittest.TestCase):
     def test_sigterm_lets_running_answers_end_and_refuses_new_ones(self):
         server = Server(LODE, script=SLOW[1:])
+        self.addCleanup(server.close)
         streams = [server.connect() for _ in range(4)]
         idle = server.connect()
         for stream in streams:
@@ -381,7 +382,7 @@ class EndingTest(unittest.TestCase):
     def test_what_cannot_be_served_is_said(self):
         server = Server(LODE, script=[{"text": "x"}])
         for flags, word in ((["demo", "--port", str(server.port)], "port"), (["demo", "--host", "0.0.0.0"], "--keys"),
-                            (["demo", "--host", "nowhere"], "address"), (["script:/nonexistent"], "nonexistent"),
+                            (["demo", "--host", "nowhere", "--no-keys"], "address"), (["script:/nonexistent"], "nonexistent"),
                             (["demo", "--keys", "/nonexistent"], "nonexistent"), (["demo", "--tls-cert", "/nonexistent"], "key")):
             result = subprocess.run([LODE, "serve", *flags], capture_output=True, text=True, timeout=60)
             self.assertEqual(result.returncode, 2, (flags, result.stderr))
@@ -419,4 +420,4 @@ class DemoTest(unittest.TestCase):
 
 if __name__ == "__main__":
     sys.argv = sys.argv[:1]
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, warnings="ignore")

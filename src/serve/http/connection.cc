@@ -56,7 +56,6 @@ void Connection::GoOn() {
   begun_ = chunked_ = admitted_ = stalled_ = false;
   sent_ = 0;
   Enter(Phase::kHead);
-  if (core_->draining && in_.empty()) return Close();
   Process();
 }
 
