@@ -53,7 +53,9 @@ Service::Service(Backend* backend, const text::Tokenizer* tokenizer,
       tokenizer_(tokenizer),
       template_(chat_template),
       options_(std::move(options)) {
-  if (template_ != nullptr) maker_.emplace(tokenizer_, template_, options_.prompt);
+  if (template_ == nullptr) return;
+  maker_.emplace(tokenizer_, template_, options_.prompt);
+  format_ = options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
 }
 
 // Templates spell effort in different ways: the switches that this one reads are set, and only
@@ -162,6 +164,7 @@ Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
   options.include_stop = request.rules.include_stop;
   // The parsers see control tokens: some formats are made of them.
   options.parsing.thinking = prompt.thinking;
+  options.parsing.format = format_;
   options.parsing.tool_calls = HasTools(variables) && request.tool_choice != ToolChoice::kNone;
   if (options.parsing.tool_calls) {
     options.parsing.tools =

@@ -84,6 +84,8 @@ struct ServiceOptions {
   std::vector<int32_t> stop_ids;
   Sampling sampling;  // the model's defaults
   int choices_max = 128;
+  // How the model writes calls and thinking; absent: as its template shows.
+  std::optional<text::OutputFormat> output_format = {};
   bool scripted = false;       // nothing is enforced: a script plays what it plays
   ConstraintMaker constraint;  // null: requests that need one are refused
 };
@@ -127,6 +129,7 @@ class Service {
   const text::ChatTemplate* template_;
   ServiceOptions options_;
   std::optional<PromptMaker> maker_;
+  text::OutputFormat format_ = text::OutputFormat::kXml;
 };
 
 }  // namespace lode::chat

@@ -12,6 +12,8 @@ Session::Session(runtime::Engine* engine, const text::Tokenizer* tokenizer,
     : tokenizer_(tokenizer),
       maker_(tokenizer, chat_template,
              {std::move(options.bos), std::move(options.eos), options.special_in_input}),
+      format_(
+          options.output_format.value_or(text::DetectOutputFormat(chat_template->source()))),
       conversation_(engine, options.scheduling) {}
 
 // Ids that differ although the messages are those of the last request and more: the template writes
@@ -38,8 +40,7 @@ Result<Reply> Session::Ask(const Json& request, const runtime::GenerateOptions& 
   parsing.thinking = prompt.thinking;
   const Json* tools = FindKey(request, "tools");
   parsing.tool_calls = tools != nullptr && tools->is_array() && !tools->empty();
-  parsing.format =
-      options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
+  parsing.format = format_;
   if (parsing.tool_calls) {
     parsing.tools = std::make_shared<text::ToolSchemas>(text::ToolSchemasFromJson(*tools));
   }

@@ -55,6 +55,7 @@ class Session {
 
   const text::Tokenizer* tokenizer_;
   PromptMaker maker_;
+  text::OutputFormat format_;
   runtime::Conversation conversation_;
   std::vector<int32_t> tokens_;
   std::vector<runtime::Probe> probes_;
