@@ -6,7 +6,7 @@
 set -eu
 [ $# -eq 1 ] || { sed -n '2,5p' "$0" | cut -c3- >&2; exit 2; }
 PACKAGES="libc6-dev libstdc++-12-dev libhwy-dev libcurl4-openssl-dev libssl-dev libutf8proc-dev
-  libpcre2-dev libzstd-dev libxxhash-dev libgtest-dev nlohmann-json3-dev libcli11-dev"
+  libpcre2-dev libzstd-dev libxxhash-dev libgtest-dev nlohmann-json3-dev libcli11-dev libboost-dev"
 
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)

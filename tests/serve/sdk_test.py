@@ -20,10 +20,10 @@ def enter_venv():
     python = os.path.join(VENV, "bin", "python")
     stamp = os.path.join(VENV, "installed")
     if not os.path.exists(stamp):
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        done = subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                               *PACKAGES], timeout=400)
-        if done.returncode != 0:
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV])
+        if made.returncode != 0 or subprocess.run(
+                [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES],
+                timeout=400).returncode != 0:
             print("\n*** the SDKs cannot be installed (no package index?): NOTHING of them was tested ***\n"
                   "[  SKIPPED ] serve.sdk_test (0 ms)", flush=True)
             sys.exit(SKIPPED)
