@@ -10,21 +10,23 @@ using Kind = AnswerEvent::Kind;
 // --- The queue -----------------------------------------------------------------------------------
 
 void AnswerQueue::Push(int choice, TokenEvent event) {
-  bool first = false;
-  {
-    const auto now = AnswerTimes::Clock::now();
-    const std::lock_guard lock(mutex_);
-    if (event.kind == TokenEvent::Kind::kStarted && times_.started == AnswerTimes{}.started) {
-      times_.started = now;
-    }
-    if (event.kind == TokenEvent::Kind::kToken) {
-      if (times_.first_token == AnswerTimes{}.first_token) times_.first_token = now;
-      times_.last_token = now;
-    }
-    first = events_.empty();
-    events_.emplace_back(choice, std::move(event));
+  const auto now = AnswerTimes::Clock::now();
+  const std::lock_guard lock(mutex_);
+  if (event.kind == TokenEvent::Kind::kStarted && times_.started == AnswerTimes{}.started) {
+    times_.started = now;
   }
+  if (event.kind == TokenEvent::Kind::kToken) {
+    if (times_.first_token == AnswerTimes{}.first_token) times_.first_token = now;
+    times_.last_token = now;
+  }
+  const bool first = events_.empty();
+  events_.emplace_back(choice, std::move(event));
   if (first && wake_) wake_();
+}
+
+void AnswerQueue::Forget() {
+  const std::lock_guard lock(mutex_);
+  wake_ = nullptr;
 }
 
 void AnswerQueue::Take(std::deque<std::pair<int, TokenEvent>>* events) {
@@ -99,7 +101,10 @@ Answer::Answer(Backend* backend, const text::Tokenizer* tokenizer, AnswerOptions
   queue_->times_.submitted = AnswerTimes::Clock::now();
 }
 
-Answer::~Answer() { Cancel(); }
+Answer::~Answer() {
+  queue_->Forget();
+  Cancel();
+}
 
 Result<void> Answer::Submit(int choice, TokenRequest request) {
   LODE_ASSIGN(const Ticket ticket,

@@ -76,11 +76,13 @@ struct AnswerOptions {
 // Threads: Push from the backend's, Take from the reader's.
 class AnswerQueue {
  public:
-  // `wake` is called on the backend's thread whenever something came to an empty queue.
+  // `wake` is called on the backend's thread whenever something came to an empty queue. It must not
+  // call the queue.
   explicit AnswerQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
   void Push(int choice, TokenEvent event);
   void Take(std::deque<std::pair<int, TokenEvent>>* events);
   AnswerTimes times() const;
+  void Forget();  // nobody reads any more: `wake` is not called after this
 
  private:
   friend class Answer;

@@ -61,8 +61,9 @@ Result<std::optional<int64_t>> Fields::Integer(std::string_view name, int64_t le
   const bool fraction = found->is_number_float() && !whole(found->get<double>());
   if (!found->is_number() || fraction) return Bad(name, "must be a whole number");
   const auto about = found->get<double>();
-  const bool fits = about >= static_cast<double>(least) && about <= static_cast<double>(most);
-  const int64_t number = fits && about < 0x1p63 && about >= -0x1p63 ? found->get<int64_t>() : 0;
+  const bool fits = about >= static_cast<double>(least) && about <= static_cast<double>(most) &&
+                    about < 0x1p63 && about >= -0x1p63;
+  const int64_t number = fits ? found->get<int64_t>() : 0;
   if (!fits || number < least || number > most) {
     return Bad(name, "must be from " + std::to_string(least) + " to " + std::to_string(most) +
                          ", and is " + Quote(DumpJson(*found), 40));

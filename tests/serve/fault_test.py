@@ -183,7 +183,7 @@ class NonsenseTest(unittest.TestCase):
         for more in ({"logit_bias": ids}, {"logit_bias": {"-1": 0}}, {"logit_bias": {"x": 0}}, {"logit_bias": {"1": 1e9}},
                      {"max_tokens": 0}, {"max_tokens": -5}, {"max_tokens": 1.5}, {"max_tokens": "9"}, {"n": 0}, {"n": 1e30},
                      {"temperature": "hot"}, {"top_p": 7}, {"stop": 5}, {"stop": ["x"] * 100}, {"stop": ["y" * 5000]},
-                     {"seed": "x"}, {"seed": 2**70}, {"stream": "yes"}, {"stream_options": 3}, {"top_logprobs": 99},
+                     {"seed": "x"}, {"seed": 2**70}, {"seed": 2**63}, {"stream": "yes"}, {"stream_options": 3}, {"top_logprobs": 99},
                      {"tools": {}}, {"tools": [[]]}, {"tools": [{"type": "magic"}]}, {"tool_choice": 4},
                      {"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, {"response_format": "json"},
                      {"response_format": {"type": "poem"}}, {"reasoning_effort": "huge"}, {"chat_template_kwargs": 5},
