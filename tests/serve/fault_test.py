@@ -348,7 +348,7 @@ class EndingTest(unittest.TestCase):
         self.assertIn("retry-after", headers)
         for stream, (_, _, rest) in zip(streams, heads):
             text = read_chunked(stream, rest).decode()
-            self.assertIn("six", text)
+            self.assertIn('"finish_reason":"stop"', text)
             self.assertTrue(text.endswith("data: [DONE]\n\n"))
         self.assertEqual(server.close(), 0)
 
