@@ -58,32 +58,35 @@ void Matcher::MaskLiteral(const Config& config, std::span<uint64_t> words) {
   }
 }
 
-const TokenScan& Matcher::ScanOf(const Config& config, bool counted, TokenScan* scratch) {
+const TokenScan& Matcher::ScanOf(const Config& config, bool counted, bool exits,
+                                 TokenScan* scratch) {
   const TokenScan* standard =
       trie_->Standard(automata_.standard(), automata_.term(config.head), counted);
   if (standard != nullptr) return *standard;
-  const auto known = scans_.find(config.head);
+  const uint64_t key = uint64_t{config.head} << 1 | exits;
+  const auto known = scans_.find(key);
   if (known != scans_.end()) return known->second;
-  *scratch = trie_->Scan(&automata_, config.head, counted);
+  *scratch = trie_->Scan(&automata_, config.head, counted, exits);
   if (scratch->visited < kScanKeep) return *scratch;
   if (scans_bytes_ > limits_.masks_bytes_max) {
     scans_.clear();
     scans_bytes_ = 0;
   }
   scans_bytes_ += scratch->bytes();
-  return scans_[config.head] = std::move(*scratch);
+  return scans_[key] = std::move(*scratch);
 }
 
 void Matcher::MaskAutomaton(const Config& config, std::span<uint64_t> words) {
   TokenScan scratch;
+  const MatchState after = After(config.returns);
+  const bool exits = !OnlyEnds(after);
   if (config.lexeme != kNoLexeme) {
     if (grammar_->lexeme(config.lexeme).lengths != nullptr) return WalkCounted(config, words);
-    return MaskCounted(config, ScanOf(config, true, &scratch), words);
+    return MaskCounted(config, ScanOf(config, true, exits, &scratch), words);
   }
-  const TokenScan& scan = ScanOf(config, false, &scratch);
+  const TokenScan& scan = ScanOf(config, false, exits, &scratch);
   for (size_t i = 0; i < words.size(); ++i) words[i] |= scan.inside[i];
-  if (scan.exits.empty()) return;
-  const MatchState after = After(config.returns);
+  if (!exits) return;
   for (const TokenScan::Exit& exit : scan.exits) WalkBelow(exit.node, after, words);
 }
 

@@ -111,7 +111,8 @@ class Matcher {
   void MaskCounted(const Config& config, const TokenScan& scan, std::span<uint64_t> words);
   void WalkCounted(const Config& config, std::span<uint64_t> words);
   void WalkBelow(uint32_t node, MatchState state, std::span<uint64_t> words);
-  const TokenScan& ScanOf(const Config& config, bool counted, TokenScan* scratch);
+  const TokenScan& ScanOf(const Config& config, bool counted, bool exits, TokenScan* scratch);
+  bool OnlyEnds(MatchState state) const { return states_.data(state).size() == 1; }
   void AllowAt(uint32_t node, std::span<uint64_t> words) const;
 
   std::shared_ptr<const Grammar> grammar_;

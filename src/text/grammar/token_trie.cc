@@ -7,6 +7,7 @@ namespace lode::text::grammar {
 namespace {
 
 constexpr size_t kTokenMax = 4096;  // bytes
+constexpr uint32_t kLoopWorth = 200;  // nodes for which a state is looked at
 
 }  // namespace
 
@@ -53,6 +54,7 @@ TokenTrie::TokenTrie(std::span<const std::string_view> tokens, int64_t vocabular
   for (uint32_t at = 1; at < nodes_[0].end; at = nodes_[at].end)
     single += nodes_[at + 1].first_token > nodes_[at].first_token;
   covers_ = single == 256;
+  Summarize();
   Automata automata;
   const StandardTerms& standard = automata.standard();
   const auto inside = [&](TermId string, Counting counting) {
@@ -71,15 +73,133 @@ const TokenScan* TokenTrie::Standard(const StandardTerms& standard, TermId term,
   return nullptr;
 }
 
-TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counted) const {
+void TokenTrie::Summarize() {
+  // Places inside of a character, as one reads from the root: 0 at its beginning; what may follow
+  // otherwise. 255: no UTF-8.
+  const auto step = [](uint8_t place, uint8_t byte) -> uint8_t {
+    enum : uint8_t { kBegin, kLast, kTwo, kThree, kE0, kEd, kF0, kF4, kWrong = 255 };
+    const bool more = byte >= 0x80 && byte < 0xC0;
+    switch (place) {
+      case kBegin:
+        if (byte < 0x80) return kBegin;
+        if (byte < 0xC2 || byte > 0xF4) return kWrong;
+        if (byte < 0xE0) return kLast;
+        if (byte < 0xF0) return byte == 0xE0 ? kE0 : byte == 0xED ? kEd : kTwo;
+        return byte == 0xF0 ? kF0 : byte == 0xF4 ? kF4 : kThree;
+      case kLast: return more ? kBegin : kWrong;
+      case kTwo: return more ? kLast : kWrong;
+      case kThree: return more ? kTwo : kWrong;
+      case kE0: return more && byte >= 0xA0 ? kLast : kWrong;
+      case kEd: return more && byte < 0xA0 ? kLast : kWrong;
+      case kF0: return more && byte >= 0x90 ? kTwo : kWrong;
+      case kF4: return more && byte < 0x90 ? kTwo : kWrong;
+      default: return kWrong;
+    }
+  };
+  const uint32_t count = nodes_[0].end;
+  below_.resize(count);
+  std::vector<uint32_t> parents(count), path(kTokenMax + 2);
+  std::vector<uint8_t> places(count);
+  for (uint32_t at = 1; at < count; ++at) {
+    parents[at] = path[nodes_[at].depth - 1u];
+    path[nodes_[at].depth] = at;
+    places[at] = step(places[parents[at]], nodes_[at].byte);
+  }
+  for (uint32_t at = count; at-- > 1;) {  // children before parents
+    Below& above = below_[parents[at]];
+    const uint8_t byte = nodes_[at].byte;
+    if (byte < 0x80) {
+      above.ascii[byte >> 6] |= uint64_t{1} << (byte & 63);
+    } else {
+      above.high = true;
+    }
+    above.ascii[0] |= below_[at].ascii[0];
+    above.ascii[1] |= below_[at].ascii[1];
+    above.high |= below_[at].high;
+    above.valid &= below_[at].valid && places[at] != 255;
+  }
+  for (uint32_t at = 0; at < count; ++at) below_[at].valid &= places[at] == 0;
+  characters_.resize(tokens_.size());
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    const std::string_view bytes = bytes_of(tokens_[i]);
+    characters_[i] = static_cast<uint16_t>(std::count_if(
+        bytes.begin(), bytes.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
+  }
+}
+
+TokenTrie::Loop TokenTrie::LoopOf(Automata* automata, Automata::State state) {
+  const auto next = [&](Automata::State from, int byte) {
+    return automata->Next(from, static_cast<uint8_t>(byte)) & ~Automata::kTick;
+  };
+  Loop loop{.state = state};
+  for (int byte = 0; byte < 0x80; ++byte)
+    if (next(state, byte) == state) loop.ascii[byte >> 6] |= uint64_t{1} << (byte & 63);
+  // Whether `rest` further bytes, the first of `low` to `high`, always lead back to `state`.
+  const auto leads_back = [&](const auto& self, Automata::State from, int low, int high,
+                              int rest) -> bool {
+    Automata::State last = Automata::kDead;
+    for (int byte = low; byte <= high; ++byte) {
+      const Automata::State to = next(from, byte);
+      if (to == Automata::kDead) return false;
+      if (rest == 1 ? to != state : (to != last && !self(self, to, 0x80, 0xBF, rest - 1))) return false;
+      last = to;
+    }
+    return true;
+  };
+  loop.characters = true;
+  Automata::State last = Automata::kDead;
+  for (int byte = 0xC2; byte <= 0xF4 && loop.characters; ++byte) {
+    const Automata::State to = next(state, byte);
+    const int low = byte == 0xE0 ? 0xA0 : byte == 0xF0 ? 0x90 : 0x80;
+    const int high = byte == 0xED ? 0x9F : byte == 0xF4 ? 0x8F : 0xBF;
+    if (to == last && low == 0x80 && high == 0xBF) continue;
+    const int rest = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+    loop.characters = to != Automata::kDead && leads_back(leads_back, to, low, high, rest);
+    last = low == 0x80 && high == 0xBF ? to : Automata::kDead;
+  }
+  return loop;
+}
+
+// Tokens first..last of tokens_, of which what was read has `ticks` more characters begun than the
+// part of the token that leads there.
+void TokenTrie::ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, bool closing,
+                           bool counted, TokenScan* scan) const {
+  for (uint32_t i = first; i < last; ++i) {
+    const uint32_t token = tokens_[i];
+    if (counted) {
+      auto& list = closing ? scan->closing : scan->by_ticks;
+      list.push_back({token, ticks + characters_[i]});
+      if (closing) continue;
+    }
+    scan->inside[token / 64] |= uint64_t{1} << (token % 64);
+  }
+}
+
+void TokenTrie::SortByTicks(TokenScan* scan) {
+  for (const TokenScan::Counted& token : scan->by_ticks)
+    scan->ticks_max = std::max(scan->ticks_max, token.ticks);
+  std::vector<uint32_t> places(scan->ticks_max + 2);
+  for (const TokenScan::Counted& token : scan->by_ticks)
+    ++places[scan->ticks_max - token.ticks + 1];
+  for (size_t i = 1; i < places.size(); ++i) places[i] += places[i - 1];
+  std::vector<TokenScan::Counted> sorted(scan->by_ticks.size());
+  for (const TokenScan::Counted& token : scan->by_ticks)
+    sorted[places[scan->ticks_max - token.ticks]++] = token;
+  scan->by_ticks.swap(sorted);
+}
+
+TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counted,
+                          bool exits) const {
   TokenScan scan;
   scan.inside.resize(words());
   struct Place {
     Automata::State state;
     uint32_t ticks;
+    uint32_t characters;  // of the part of the tokens that was read
   };
   std::vector<Place> places(kTokenMax + 2);
-  places[0] = {start, 0};
+  places[0] = {start, 0, 0};
+  Loop loop;
   const uint32_t end = nodes_[0].end;
   for (uint32_t at = 1; at < end;) {
     const Node& node = nodes_[at];
@@ -91,25 +211,28 @@ TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counte
       at = node.end;
       continue;
     }
-    const uint32_t ticks = before.ticks + (next != state);
-    places[node.depth] = {state, ticks};
-    for (uint32_t i = node.first_token; i < nodes_[at + 1].first_token; ++i) {
-      const uint32_t token = tokens_[i];
-      if (counted && automata->final(state)) {
-        scan.closing.push_back({token, ticks});
+    const Place place{state, before.ticks + (next != state),
+                      before.characters + ((node.byte & 0xC0) != 0x80)};
+    // Counts wrap around: fewer characters may have begun than the token's own bytes say.
+    const uint32_t ticks = place.ticks - place.characters;
+    const bool accepting = automata->accepting(state);
+    const uint32_t below = node.end - at - 1;
+    const bool may_pass = state == before.state || state == loop.state || below > kLoopWorth;
+    if (may_pass && below > 0 && !(accepting && exits)) {
+      if (loop.state != state) loop = LoopOf(automata, state);
+      if (Passes(loop, at)) {
+        ScanTokens(node.first_token, nodes_[node.end].first_token, ticks, false, counted, &scan);
+        at = node.end;
         continue;
       }
-      scan.inside[token / 64] |= uint64_t{1} << (token % 64);
-      if (counted) scan.by_ticks.push_back({token, ticks});
     }
-    if (automata->accepting(state) && node.end > at + 1) scan.exits.push_back({at, ticks});
+    places[node.depth] = place;
+    ScanTokens(node.first_token, nodes_[at + 1].first_token, ticks, automata->final(state), counted,
+               &scan);
+    if (exits && accepting && node.end > at + 1) scan.exits.push_back({at, place.ticks});
     ++at;
   }
-  std::sort(scan.by_ticks.begin(), scan.by_ticks.end(),
-            [](const TokenScan::Counted& a, const TokenScan::Counted& b) {
-              return a.ticks != b.ticks ? a.ticks > b.ticks : a.token < b.token;
-            });
-  if (!scan.by_ticks.empty()) scan.ticks_max = scan.by_ticks[0].ticks;
+  if (counted) SortByTicks(&scan);
   return scan;
 }
 

@@ -67,14 +67,40 @@ class TokenTrie {
   // Every byte is a token of its own, so whatever a grammar allows can be written.
   bool covers_all_bytes() const { return covers_; }
 
-  // `counted`: with TokenScan::by_ticks.
-  TokenScan Scan(Automata* automata, Automata::State state, bool counted) const;
+  // `counted`: with TokenScan::by_ticks. `exits`: with TokenScan::exits.
+  TokenScan Scan(Automata* automata, Automata::State state, bool counted, bool exits = true) const;
   // Scans of what JSON is full of, by the terms of StandardTerms; null for others.
   const TokenScan* Standard(const StandardTerms& standard, TermId term, bool counted) const;
 
  private:
+  // What the bytes below a node are: where an automaton passes them all and stays where it is, nobody
+  // need look at them one by one.
+  struct Below {
+    uint64_t ascii[2] = {0, 0};
+    bool high = false;   // bytes from 0x80 are among them
+    bool valid = true;   // as UTF-8, when a character begins behind the node
+  };
+  // What leads from a state back to it.
+  struct Loop {
+    Automata::State state = Automata::kDead;
+    uint64_t ascii[2] = {0, 0};
+    bool characters = false;  // every character beyond ASCII
+  };
+  void Summarize();
+  static Loop LoopOf(Automata* automata, Automata::State state);
+  bool Passes(const Loop& loop, uint32_t node) const {
+    const Below& below = below_[node];
+    return ((below.ascii[0] & ~loop.ascii[0]) | (below.ascii[1] & ~loop.ascii[1])) == 0 &&
+           (!below.high || (loop.characters && below.valid));
+  }
+  void ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, bool closing, bool counted,
+                  TokenScan* scan) const;
+  static void SortByTicks(TokenScan* scan);
+
   int64_t vocabulary_;
   bool covers_ = false;
+  std::vector<Below> below_;
+  std::vector<uint16_t> characters_;  // of each of tokens_
   std::vector<Node> nodes_;
   std::vector<uint32_t> tokens_;
   std::string text_;
