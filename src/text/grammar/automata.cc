@@ -157,6 +157,7 @@ void Automata::Settle(State start) {
         order.push_back(target);
       }
     }
+    terms_.Work(16);
     const bool room = order.size() <= kSettleMax && states_.size() < states_max_;
     if (room && !terms_.overflowed()) continue;
     limit_reached_ = true;  // nobody knows: they all count as dead
@@ -187,7 +188,7 @@ void Automata::Settle(State start) {
 }
 
 bool Lengths::Build(Automata* automata, Automata::State start) {
-  constexpr size_t kStatesMax = 4096, kWorkMax = 30000000, kSetsMax = 4096;
+  constexpr size_t kStatesMax = 4096, kWorkMax = 10000000, kSetsMax = 4096;
   const std::vector<Automata::State> order = automata->Explore(start, kStatesMax);
   if (order.empty()) return false;
   for (uint32_t i = 0; i < order.size(); ++i) index_[order[i]] = i;
@@ -225,7 +226,7 @@ bool Lengths::Build(Automata* automata, Automata::State start) {
       return true;
     }
     sets_.push_back(set);
-    work += edges.size() + sets_.size();
+    work += edges.size() + sets_.size() * (order.size() / 256 + 1);
     if (work > kWorkMax || sets_.size() > kSetsMax) return false;
     std::vector<bool> before(order.size());
     for (const Edge& edge : edges)

@@ -39,7 +39,7 @@ const ByteSet& SafeAscii() {
 
 }  // namespace
 
-Terms::Terms(size_t terms_max) : terms_max_(terms_max) {
+Terms::Terms(size_t terms_max, size_t work_max) : terms_max_(terms_max), work_max_(work_max) {
   table_.resize(256);
   Intern({.kind = TermKind::kNothing}, {});
   Intern({.kind = TermKind::kEmpty}, {});
@@ -232,7 +232,9 @@ void Terms::Flatten(TermKind kind, std::vector<TermId>* parts) const {
 }
 
 TermId Terms::Alt(std::vector<TermId> parts) {
+  Work(parts.size());
   Flatten(TermKind::kAlt, &parts);
+  Work(parts.size());
   bool has_json = false, has_raw = false;
   ByteSet merged;
   int sets = 0;
@@ -273,7 +275,9 @@ TermId Terms::Alt(std::vector<TermId> parts) {
 }
 
 TermId Terms::And(std::vector<TermId> parts) {
+  Work(parts.size());
   Flatten(TermKind::kAnd, &parts);
+  Work(parts.size());
   bool nullable = true;
   ByteSet merged = ByteSet::All();
   int sets = 0;
@@ -361,6 +365,7 @@ TermId Terms::DeriveConcat(TermId id, uint8_t byte, ByteSet* same, int depth) {
 }
 
 TermId Terms::DeriveAt(TermId id, uint8_t byte, ByteSet* same, int depth) {
+  Work(1);
   if (overflowed_ || depth > kDepthMax) {
     overflowed_ = true;
     return kNothing;

@@ -3,8 +3,8 @@
 // is a state of a deterministic automaton that nobody had to build beforehand.
 //
 // Source: Brzozowski 1964, "Derivatives of Regular Expressions"; Owens, Reppy, Turon 2009.
-// Limits: Terms holds at most `terms_max` terms. Beyond that `overflowed()` is set for good and
-// every result is meaningless: who uses one has to look.
+// Limits: Terms holds at most `terms_max` terms and does a bounded amount of work. Beyond
+// `overflowed()` is set for good and every result is meaningless: who uses one has to look.
 // Threads: one. Copies are independent.
 #pragma once
 
@@ -51,7 +51,8 @@ class Terms {
  public:
   static constexpr TermId kNothing = 0, kEmpty = 1;
 
-  explicit Terms(size_t terms_max = 400000);
+  // `work_max`: terms looked at in all, some ten nanoseconds each.
+  explicit Terms(size_t terms_max = 400000, size_t work_max = 20000000);
 
   TermId Bytes(const ByteSet& set);
   TermId Byte(uint8_t byte) { return Bytes(ByteSet::One(byte)); }
@@ -79,6 +80,11 @@ class Terms {
   size_t size() const { return terms_.size(); }
   size_t bytes() const;
   bool overflowed() const { return overflowed_; }
+  // Counts work that somebody does with terms.
+  void Work(size_t amount) {
+    work_ += amount;
+    if (work_ > work_max_) overflowed_ = true;
+  }
 
   // Whoever builds single characters says so; see Term::json, Term::raw, Term::single.
   void MarkCharacters(TermId term, bool json);
@@ -97,7 +103,8 @@ class Terms {
   TermId DeriveConcat(TermId term, uint8_t byte, ByteSet* same, int depth);
   TermId DeriveAt(TermId term, uint8_t byte, ByteSet* same, int depth);
 
-  size_t terms_max_;
+  size_t terms_max_, work_max_;
+  size_t work_ = 0;
   bool overflowed_ = false;
   TermId json_star_ = kNothing, raw_star_ = kNothing;
   std::vector<Term> terms_;

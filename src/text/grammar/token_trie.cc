@@ -122,8 +122,7 @@ void TokenTrie::Summarize() {
   characters_.resize(tokens_.size());
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const std::string_view bytes = bytes_of(tokens_[i]);
-    characters_[i] = static_cast<uint16_t>(std::count_if(
-        bytes.begin(), bytes.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
+    for (const char c : bytes) characters_[i] += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
   }
 }
 
@@ -141,7 +140,8 @@ TokenTrie::Loop TokenTrie::LoopOf(Automata* automata, Automata::State state) {
     for (int byte = low; byte <= high; ++byte) {
       const Automata::State to = next(from, byte);
       if (to == Automata::kDead) return false;
-      if (rest == 1 ? to != state : (to != last && !self(self, to, 0x80, 0xBF, rest - 1))) return false;
+      if (rest == 1 && to != state) return false;
+      if (rest > 1 && to != last && !self(self, to, 0x80, 0xBF, rest - 1)) return false;
       last = to;
     }
     return true;

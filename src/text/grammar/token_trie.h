@@ -73,8 +73,8 @@ class TokenTrie {
   const TokenScan* Standard(const StandardTerms& standard, TermId term, bool counted) const;
 
  private:
-  // What the bytes below a node are: where an automaton passes them all and stays where it is, nobody
-  // need look at them one by one.
+  // What the bytes below a node are: where an automaton passes them all and stays where it is,
+  // nobody need look at them one by one.
   struct Below {
     uint64_t ascii[2] = {0, 0};
     bool high = false;   // bytes from 0x80 are among them
