@@ -1,6 +1,7 @@
 #include "text/grammar/grammar.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace lode::text::grammar {
 namespace {
@@ -104,8 +105,9 @@ NodeId GrammarBuilder::Sequence(std::vector<NodeId> parts) {
 
 NodeId GrammarBuilder::Choice(std::vector<NodeId> parts) {
   std::vector<NodeId> once;
+  std::unordered_set<NodeId> seen;
   for (const NodeId part : parts)
-    if (std::find(once.begin(), once.end(), part) == once.end()) once.push_back(part);
+    if (seen.insert(part).second) once.push_back(part);
   if (once.size() == 1) return once[0];
   return Intern({.kind = NodeKind::kChoice}, once);
 }

@@ -107,6 +107,11 @@ void Matcher::Resume(std::span<const uint32_t> frames) {
     resuming_.push_back(frame);
   }
   while (!resuming_.empty()) {
+    if (++step_work_ > limits_.step_work_max) {
+      limit_reached_ = true;
+      resuming_.clear();
+      return;
+    }
     const uint32_t id = resuming_.back();
     resuming_.pop_back();
     if (id == kEndFrame) {
@@ -157,6 +162,7 @@ void Matcher::Enter(NodeId node, std::span<const uint32_t> frames) {
     heap_.emplace_back(grammar_->node(node).rank, node);
     std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
   }
+  step_work_ += frames.size();
   auto& list = pending_[node_pending_[node]];
   list.insert(list.end(), frames.begin(), frames.end());
 }
@@ -171,7 +177,8 @@ void Matcher::ExpandAll() {
     auto& list = pending_[node_pending_[node]];
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
-    if (list.size() > limits_.configs_max || configs_.size() > limits_.configs_max) {
+    if (list.size() > limits_.configs_max || configs_.size() > limits_.configs_max ||
+        step_work_ > limits_.step_work_max) {
       limit_reached_ = true;
       heap_.clear();
       return;
@@ -229,6 +236,9 @@ void Matcher::AddLexeme(NodeId id, uint32_t returns) {
 MatchState Matcher::Close() {
   ExpandAll();
   pending_used_ = 0;
+  work_ += step_work_;
+  if (work_ > limits_.work_max) limit_reached_ = true;
+  step_work_ = 0;
   std::sort(configs_.begin(), configs_.end());
   configs_.erase(std::unique(configs_.begin(), configs_.end()), configs_.end());
   std::vector<uint32_t> data{may_end_ ? kMayEnd : 0u};

@@ -31,6 +31,8 @@ struct MatcherLimits {
   size_t bytes_max = size_t{256} << 20;     // of everything that is interned and kept
   size_t masks_bytes_max = size_t{8} << 20;  // of masks and scans, each; older ones go
   size_t configs_max = 20000;               // lexemes in progress at once
+  // Frames looked at: of one step, and in all. Only ambiguous grammars need many.
+  size_t step_work_max = 200000, work_max = 100000000;
 };
 
 using MatchState = uint32_t;
@@ -129,6 +131,7 @@ class Matcher {
 
   // Scratch of one closure.
   bool may_end_ = false;
+  size_t work_ = 0, step_work_ = 0;
   uint32_t epoch_ = 0;
   std::vector<uint32_t> frame_seen_;         // epoch in which a frame was resumed
   std::vector<uint32_t> resuming_;

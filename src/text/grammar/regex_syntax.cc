@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 #include "base/utf8.h"
@@ -309,7 +310,11 @@ class Parser {
     CodeSet found;
     const bool category = !name.empty() && name.size() <= 2 &&
                           std::string_view("LMNPSZC").find(name[0]) != std::string_view::npos;
-    if (category) found = Category(name);
+    if (category) {
+      const auto [known, added] = categories_.try_emplace(std::string(name));
+      if (added) known->second = Category(name);
+      found = known->second;
+    }
     if (found.empty()) return No("the property " + std::string(name));
     at_ = end + 1;
     set->Add(complement ? found.Complement() : found);
@@ -371,6 +376,7 @@ class Parser {
 
   std::string_view pattern_;
   size_t at_ = 0;
+  std::map<std::string, CodeSet> categories_;  // a walk over all of Unicode each
   RegexSyntax syntax_;
 };
 

@@ -178,19 +178,18 @@ Result<void> SchemaForms::Narrow(Form* form) {
     if (property.required && IsNever(property.parts))
       form->types &= static_cast<uint8_t>(~kObjectType);
   if (!form->values) return {};
-  std::vector<Json> kept;
+  std::vector<Json> values = std::move(*form->values), kept;
+  form->values.reset();  // so that fitting asks for the rest only
   uint8_t types = 0;
-  for (Json& value : *form->values) {
+  for (Json& value : values) {
     const uint8_t type = TypeOf(value);
     if (!(type & form->types)) continue;
     if (!value.is_structured()) {
-      Form plain = *form;
-      plain.values.reset();
-      LODE_ASSIGN(const bool fits, FitsForm(value, plain));
+      LODE_ASSIGN(const bool fits, FitsForm(value, *form));
       if (!fits) continue;
     }
     types |= type;
-    kept.push_back(value);
+    kept.push_back(std::move(value));
   }
   form->values = std::move(kept);
   form->types &= types;
@@ -333,10 +332,12 @@ bool SchemaForms::IsEmptyType(const Form& form, uint8_t type, int depth) {
 }
 
 Result<bool> SchemaForms::IsEmpty(const Form& form, int depth) {
-  if (form.values) {
+  if (form.values) {  // of which the simple ones fit (Narrow)
+    Form plain = form;
+    plain.values.reset();
     for (const Json& value : *form.values) {
       if (!value.is_structured()) return false;
-      const auto fits = FitsForm(value, form);
+      const auto fits = FitsForm(value, plain);
       if (!fits.ok() || *fits) return false;
     }
     return true;

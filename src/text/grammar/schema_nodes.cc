@@ -108,8 +108,10 @@ class NodeMaker {
 
   Result<void> AddForm(const Form& form, const Parts& parts, std::vector<NodeId>* choices) {
     if (form.values) {
+      Form plain = form;
+      plain.values.reset();
       for (const Json& value : *form.values) {
-        LODE_ASSIGN(const bool fits, forms_.FitsForm(value, form));
+        LODE_ASSIGN(const bool fits, forms_.FitsForm(value, plain));
         if (fits) choices->push_back(ValueNode(value));
       }
       return {};

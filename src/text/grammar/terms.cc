@@ -6,6 +6,7 @@ namespace lode::text::grammar {
 namespace {
 
 constexpr size_t kWidthMax = 20000;  // alternatives in one term
+constexpr size_t kSpineMax = 24;     // parts that are put in front of another
 constexpr int kDepthMax = 2000;      // nesting of terms: derivatives recurse
 
 uint64_t Mix(uint64_t hash, uint64_t value) {
@@ -197,11 +198,14 @@ TermId Terms::Concat(TermId a, TermId b) {
   if (a == kNothing || b == kNothing) return kNothing;
   if (a == kEmpty) return b;
   if (b == kEmpty) return a;
-  // To the right, so that equal rests are one term. The left spine is short: it was built this way.
+  // To the right, so that equal rests are one term; a long one stays as it is, which costs nothing.
+  const TermId whole = a;
   std::vector<TermId> parts;
   while (terms_[a].kind == TermKind::kConcat) {
     parts.push_back(terms_[a].a);
     a = terms_[a].b;
+    if (parts.size() > kSpineMax)
+      return Intern({.kind = TermKind::kConcat, .a = whole, .b = b}, {});
   }
   parts.push_back(a);
   for (size_t i = parts.size(); i-- > 0;)

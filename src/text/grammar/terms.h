@@ -51,8 +51,8 @@ class Terms {
  public:
   static constexpr TermId kNothing = 0, kEmpty = 1;
 
-  // `work_max`: terms looked at in all, some ten nanoseconds each.
-  explicit Terms(size_t terms_max = 400000, size_t work_max = 20000000);
+  // `work_max`: terms looked at in all, some hundred nanoseconds each.
+  explicit Terms(size_t terms_max = 400000, size_t work_max = 4000000);
 
   TermId Bytes(const ByteSet& set);
   TermId Byte(uint8_t byte) { return Bytes(ByteSet::One(byte)); }
