@@ -166,6 +166,8 @@ struct GenerateOptions {
   int64_t tokens_max = -1;           // below 0: until the context is full
   std::vector<Token> stop_ids = {};  // beside the model's own; none of them becomes part of it
   bool model_stops = true;           // false: only stop_ids end it
+  int64_t tokens_min = 0;            // before so many none of them is drawn
+  std::vector<Token> allowed = {};   // only these, and what ends it, are drawn; empty: all
   bool logprobs = false;
 };
 

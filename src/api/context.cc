@@ -176,6 +176,14 @@ Result<Appended> Context::Append(std::span<const Token> tokens, const AppendOpti
 Result<Stream> Context::Start(const GenerateOptions& options) {
   ContextCore& core = *impl_->core;
   ContextState& state = *impl_->state;
+  const int64_t vocabulary = core.vocabulary();
+  for (const Token token : options.allowed) {
+    if (0 <= token && token < vocabulary) continue;
+    return Error{Code::kBadInput,
+                 Format("allowed: there is no token %d in a vocabulary of %lld", token,
+                        static_cast<long long>(vocabulary)),
+                 ""};
+  }
   auto job = std::make_shared<ContextJob>();
   {
     const std::lock_guard lock(state.mutex);
@@ -199,6 +207,8 @@ Result<Stream> Context::Start(const GenerateOptions& options) {
     request.stop_ids.insert(request.stop_ids.end(), stops.begin(), stops.end());
   }
   request.tokens_max = options.tokens_max;
+  request.tokens_min = options.tokens_min;
+  if (!options.allowed.empty()) request.constraint = api::AllowedOnly(options, request, vocabulary);
   job->draws = true;
   core.Run(job);
   return Stream(std::unique_ptr<Stream::Impl>(new Stream::Impl{impl_->core, job}));

@@ -1,6 +1,7 @@
 #include "api/context_public.h"
 
 #include <cstring>
+#include <utility>
 
 namespace lode::api {
 
@@ -62,6 +63,17 @@ v1::Digest Public(const runtime::ContextDigest& digest) {
   static_assert(sizeof(out.bytes) == sizeof(digest));
   std::memcpy(out.bytes.data(), digest.data(), sizeof(digest));
   return out;
+}
+
+std::shared_ptr<runtime::Constraint> AllowedOnly(const v1::GenerateOptions& options,
+                                                 const runtime::Request& request,
+                                                 int64_t vocabulary) {
+  runtime::TokenMask mask(vocabulary);
+  for (const v1::Token token : options.allowed) mask.Allow(token);
+  for (const v1::Token token : request.stop_ids) {
+    if (0 <= token && token < vocabulary) mask.Allow(token);
+  }
+  return std::make_shared<runtime::AllowList>(std::move(mask));
 }
 
 runtime::SamplingOptions Internal(const v1::Sampling& sampling) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <lode/context.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <map>
@@ -443,6 +444,40 @@ TEST_F(ContextsApi, WhatIsPublishedIsComputedOnceAndCopiedToWhoeverBeginsWithIt)
   EXPECT_EQ(Draw(context, 5), Cold(edited, 5));
   EXPECT_EQ(engine.pinned_bytes(), pinned);
   EXPECT_FALSE(engine.Publish(SomeTokens(1, 1)).ok());
+}
+
+TEST_F(ContextsApi, OnlyWhatIsAllowedIsDrawn) {
+  Engine engine = Open();
+  Context context = New(engine);
+  Append(context, SomeTokens(60, 36));
+  GenerateOptions options;
+  options.tokens_max = 40;
+  options.sampling = {.temperature = 2.0, .seed = 4};
+  options.model_stops = false;
+  options.allowed = {11, 12, 40};
+  const auto drawn = context.Fork(1)->front().Generate(options);
+  ASSERT_TRUE(drawn.ok()) << drawn.error().ToString();
+  ASSERT_EQ(drawn->tokens.size(), 40u);
+  std::map<Token, int> seen;
+  for (const Token token : drawn->tokens) ++seen[token];
+  EXPECT_EQ(seen.size(), 3u);
+  for (const auto& [token, times] : seen) {
+    EXPECT_EQ(std::count(options.allowed.begin(), options.allowed.end(), token), 1) << token;
+  }
+  options.stop_ids = {5};  // what ends it may always come, but not too early
+  options.allowed = {11};
+  options.tokens_min = 8;
+  options.sampling.temperature = 50.0;
+  options.tokens_max = 1000;
+  const auto stopped = context.Fork(1)->front().Generate(options);
+  ASSERT_TRUE(stopped.ok()) << stopped.error().ToString();
+  EXPECT_EQ(stopped->stop, Stop::kStopToken);
+  EXPECT_GE(stopped->tokens.size(), 8u);
+  options.allowed = {100'000};
+  const auto refused = context.Generate(options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kBadInput);
+  EXPECT_FALSE(context.info().running);
 }
 
 TEST_F(ContextsApi, AnAdapterThatIsNotThereIsASentence) {
