@@ -49,7 +49,7 @@ Said AnswerAll(const model::Model& model, const Ask& ask) {
   EngineOptions engine;
   engine.rows_max = 64;
   engine.sequences_max = ask.tight ? 3 : 12;
-  engine.context_tokens = ask.tight ? 2 * kTokensPerPage : 40 * kTokensPerPage;
+  engine.context_tokens = ask.tight ? kTokensPerPage : 40 * kTokensPerPage;
   engine.trial_rows_max = 5;
   SchedulerOptions options;
   options.running_max = 4;

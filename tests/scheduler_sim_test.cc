@@ -39,6 +39,7 @@ struct Scenario {
   int64_t pages = 80, slots = 40;  // of the budget
   int64_t queue_max = 1024;
   double cancelled = 0.0;          // part of the requests
+  bool alike = true;               // many prompts begin alike
   int64_t progress_min = 256, answer_tokens = 1024;
 };
 
@@ -172,6 +173,9 @@ class Simulation {
     // Often the same document and another question.
     const size_t cut = Chance(0.6) ? 120 : 1 + random_() % 180;
     asked.text.assign(text.begin(), text.begin() + static_cast<int64_t>(cut));
+    if (!scenario_.alike) {
+      for (Token& token : asked.text) token = Below(288);
+    }
     for (uint32_t more = random_() % 60; more > 0; --more) asked.text.push_back(Below(288));
     Request request;
     request.prompt = asked.text;
@@ -290,6 +294,20 @@ TEST(SchedulerSim, AMinuteOfTwiceTheLoadIsSharedByWeightsAndAllEnd) {
     EXPECT_GT(outcome.refused, 0);  // else there was no overload
     EXPECT_EQ(outcome.overtaken, 0);
     EXPECT_LE(outcome.longest_pass, 16 + scenario.running_max);
+    ExpectSharedByWeights(scenario, outcome, 0.02);
+  }
+}
+
+// Who was never told apart, and is to have next to nothing where others want it.
+TEST(SchedulerSim, ATinyWeightIsATinyPartOfTheTimeAndStillAllEnd) {
+  for (const uint32_t seed : Seeds(2)) {
+    const Replayable replay(seed);
+    Scenario scenario;
+    scenario.tenants = {{0.001, 1.0, 30}, {1.0, 20.0, 30}};
+    scenario.alike = false;
+    scenario.queue_max = 1 << 20;
+    scenario.seconds = 20.0;
+    const Outcome outcome = RunAll(scenario, seed);
     ExpectSharedByWeights(scenario, outcome, 0.02);
   }
 }

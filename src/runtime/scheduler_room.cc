@@ -121,8 +121,9 @@ void Scheduler::ReserveFor(Task* task, const Emit& emit) {
   }
   // Who runs goes before what others have kept, and before what it goes on from itself.
   if (TakeRoom(task, true)) return;
-  const bool gave_up = tree_.GiveUpPoint(task->live, task->position());
-  if (gave_up && TakeRoom(task, true)) return;
+  tree_.GiveUpPoint(task->live, task->position());
+  tree_.GiveUpPages(task->live);
+  if (TakeRoom(task, true)) return;
   EndForRoom(task, emit);
 }
 
