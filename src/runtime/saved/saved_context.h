@@ -32,6 +32,7 @@ struct LeasedContext {
   std::vector<PageId> pages;
   std::vector<std::pair<int64_t, SlotId>> states;  // offsets ascending
   std::vector<std::span<const std::byte>> page_bytes, state_bytes;
+  std::vector<std::span<const std::byte>> hidden_bytes;  // beside the states; empty: not kept
   std::vector<std::byte> tail;  // a copy: whoever goes on in the last page may write it meanwhile
 
   int64_t deepest() const { return states.empty() ? 0 : states.back().first; }
@@ -93,6 +94,7 @@ class PointRestore {
   SlotId slot_ = kNoFrame;
   int64_t first_ = 0;  // page that is read
   std::byte* state_ = nullptr;
+  bool hidden_ = false;  // a row lies beside it
   std::vector<std::byte*> targets_;  // of the pages from first_ on
   bool abandoned_ = false;
   std::mutex mutex_;

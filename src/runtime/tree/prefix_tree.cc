@@ -307,11 +307,12 @@ bool PrefixTree::GiveUpPoint(LiveId id, int64_t offset) {
 void PrefixTree::GiveUpPages(LiveId id) {
   TreeState& s = *state_;
   const Live& live = s.live(id);
-  if (!live.use_cache || !live.running) return;
+  if (!live.use_cache || !live.running || !s.options.recurrent) return;
   for (NodeId node = live.leaf; s.at(node).parent != kNone; node = s.at(node).parent) {
     if (s.at(node).points_below > 0 || s.at(node).leases > 1) break;
     if (s.at(node).resident) s.DropPages(node);
   }
+  s.Settle(live.leaf);
 }
 
 void PrefixTree::Publish(LiveId id, int64_t offset, std::span<PageId> table) {

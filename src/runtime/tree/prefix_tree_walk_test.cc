@@ -188,6 +188,7 @@ class Walk {
     const auto at = Pick(true);
     if (!at) return;
     FakeSequence& s = all_[*at].sequence;
+    if (Below(4) == 0) return world_.tree->GiveUpPages(s.live);
     world_.tree->Publish(s.live, Below(s.done + 1), s.table);
   }
 
