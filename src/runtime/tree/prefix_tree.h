@@ -329,8 +329,8 @@ class PrefixTree {
   // The snapshot at `offset` of this sequence is no longer kept, so that whoever leases its slot may
   // write it: the last resort of one who has no room for another. False: there is none, or it is pinned.
   bool GiveUpPoint(LiveId live, int64_t offset);
-  // Pages that no point needs, and nobody else runs through, are no longer kept for this sequence: it
-  // has its own, and of one that ends inside a page two may be held.
+  // Pages that no point needs, and nobody else runs through, are no longer kept for this sequence:
+  // it has its own, and of one that ends inside a page two may be held.
   void GiveUpPages(LiveId live);
 
   // The pages of [0, offset) are computed. Where the tree already has the same tokens, its pages
