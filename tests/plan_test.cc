@@ -176,7 +176,8 @@ TEST(Plan, AnotherAgentCostsASlotAndItsPages) {
   // that a sequence may leave half empty.
   const uint64_t pages = 1024 / one.page_tokens;
   EXPECT_GE(nine.states - one.states + 4096, 8 * (one.slot_bytes + pages * one.page_bytes));
-  EXPECT_LE(nine.states - one.states, 8 * (one.slot_bytes + (pages + 1) * one.page_bytes) + 9 * 4096);
+  EXPECT_LE(nine.states - one.states,
+            8 * (one.slot_bytes + (pages + 1) * one.page_bytes) + 9 * 4096);
   EXPECT_EQ(nine.logits - one.logits,
             8 * sizeof(float) * static_cast<uint64_t>(model->spec.vocabulary));
   EXPECT_EQ(nine.workspace, one.workspace);
