@@ -145,6 +145,17 @@ bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
       case TokenEvent::Kind::kProgress:
         events->push_back({.kind = Kind::kProgress, .choice = choice, .tokens = event.tokens});
         break;
+      case TokenEvent::Kind::kPromptToken:
+        --tokens_max;
+        events->push_back({.kind = Kind::kPrompt,
+                           .choice = choice,
+                           .reports = {{event.token, event.logprob, std::move(event.likeliest)}},
+                           .tokens = event.tokens});
+        break;
+      case TokenEvent::Kind::kPooled:
+        events->push_back(
+            {.kind = Kind::kPooled, .choice = choice, .pooled = std::move(event.pooled)});
+        break;
       case TokenEvent::Kind::kToken:
         --tokens_max;
         OnToken(choice, std::move(event), events);

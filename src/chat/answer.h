@@ -34,6 +34,8 @@ struct AnswerEvent {
     kQueued,
     kStarted,   // usage().prompt and .cached are known
     kProgress,  // `tokens` of the prompt are done
+    kPrompt,    // `reports`: of the prompt's token at `tokens`
+    kPooled,    // `pooled`
     kOutput,    // `output`; `reports` of the tokens that led here since the last one
     kFinished,  // of this choice: `finish`, `stop_string` if it was one; `reports` that are left
     kFailed,    // of the whole request, and its last event
@@ -45,6 +47,7 @@ struct AnswerEvent {
   text::FinishReason finish = text::FinishReason::kStop;
   std::string stop_string = {};
   int64_t tokens = 0;
+  std::vector<float> pooled = {};
   std::shared_ptr<const Failure> failure = nullptr;
 };
 

@@ -46,9 +46,11 @@ struct Failure {
 
 struct TokenEvent {
   enum class Kind : uint8_t {
-    kQueued,    // it waits, or will run at once
-    kStarted,   // `tokens` of the prompt need no computing
-    kProgress,  // `tokens` of the prompt are done
+    kQueued,       // it waits, or will run at once
+    kStarted,      // `tokens` of the prompt need no computing
+    kProgress,     // `tokens` of the prompt are done
+    kPromptToken,  // the prompt's token at `tokens`, with its logprob
+    kPooled,       // `pooled`: the mean of the prompt's hidden rows
     kToken,
     kFinished,  // `stop`
     kFailed,    // `failure`
@@ -59,6 +61,7 @@ struct TokenEvent {
   int64_t tokens = 0;
   double logprob = 0.0;  // where logprobs were asked for
   std::vector<runtime::TokenLogprob> likeliest = {};
+  std::vector<float> pooled = {};
   std::shared_ptr<const Failure> failure = nullptr;
 };
 

@@ -184,8 +184,16 @@ void EngineBackend::OnEvent(const runtime::Event& event) {
     case Kind::kProgress:
       sink.Push(Plain(TokenEvent::Kind::kProgress, event.tokens));
       break;
+    case Kind::kPooled: {
+      TokenEvent pooled = Plain(TokenEvent::Kind::kPooled, 0);
+      pooled.pooled.assign(event.pooled.begin(), event.pooled.end());
+      sink.Push(std::move(pooled));
+      break;
+    }
+    case Kind::kPromptToken:
     case Kind::kToken: {
       TokenEvent token;
+      if (event.kind == Kind::kPromptToken) token.kind = TokenEvent::Kind::kPromptToken;
       token.token = event.sampled.token;
       token.tokens = event.tokens;
       token.logprob = event.sampled.logprob;

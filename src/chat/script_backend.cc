@@ -202,9 +202,26 @@ void ScriptBackend::Start(Play* play, Clock::time_point now) {
   event.kind = TokenEvent::Kind::kStarted;
   event.tokens = Known(play->request.request.prompt);
   play->sink->Push(event);
+  const auto& prompt = play->request.request.prompt;
   event.kind = TokenEvent::Kind::kProgress;
-  event.tokens = static_cast<int64_t>(play->request.request.prompt.size());
-  play->sink->Push(std::move(event));
+  event.tokens = static_cast<int64_t>(prompt.size());
+  play->sink->Push(event);
+  if (play->request.request.pool_hidden) {
+    TokenEvent pooled;
+    pooled.kind = TokenEvent::Kind::kPooled;
+    for (const int32_t token : prompt) pooled.pooled.push_back(static_cast<float>(token));
+    pooled.pooled.resize(8, 1.0f);
+    play->sink->Push(std::move(pooled));
+  }
+  if (play->request.request.prompt_logprobs < 0) return;
+  event.kind = TokenEvent::Kind::kPromptToken;
+  for (size_t i = 1; i < prompt.size(); ++i) {
+    event.tokens = static_cast<int64_t>(i);
+    event.token = prompt[i];
+    event.logprob = -0.5;
+    event.likeliest = {{prompt[i], -0.5}};
+    play->sink->Push(event);
+  }
 }
 
 void ScriptBackend::End(Play* play, runtime::StopReason stop) const {

@@ -123,6 +123,9 @@ Result<TokenRequest> Service::MakeRequest(const AnswerRules& rules, const Origin
   const auto room = context_max() - static_cast<int64_t>(prompt.size());
   made.request.tokens_max =
       rules.tokens_max < 0 ? rules.tokens_max : std::min(rules.tokens_max, room);
+  made.request.tokens_min = rules.tokens_min;
+  if (rules.prompt_logprobs) made.request.prompt_logprobs = rules.logprobs;
+  made.request.pool_hidden = rules.pool;
   made.request.priority = origin.priority;
   made.request.prompt = std::move(prompt);
   made.tenant = origin.tenant;
@@ -154,9 +157,6 @@ Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
   LODE_ASSIGN(TokenRequest made, MakeRequest(request.rules, request.origin, prompt.ids));
   made.said = LastText(request.template_request);
   if (!options_.scripted) made.request.probes = maker_->FindProbes(variables, prompt);
-  LODE_ASSIGN(const auto constraint, Constrain(request, prompt));
-  (void)constraint;
-
   AnswerOptions options;
   options.choices = request.rules.choices;
   options.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
@@ -179,6 +179,7 @@ Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
   for (int choice = 0; choice < request.rules.choices; ++choice) {
     TokenRequest own = made;
     own.request.sampling.choice = static_cast<uint32_t>(choice);
+    LODE_ASSIGN(own.request.constraint, Constrain(request, prompt));
     LODE_TRY(answer->Submit(choice, std::move(own)));
   }
   return answer;

@@ -39,8 +39,11 @@ struct AnswerRules {
   std::optional<int64_t> top_k;
   std::optional<uint64_t> seed;
   std::vector<runtime::LogitBias> logit_bias;
-  int64_t logprobs = -1;    // below 0: none; of the chosen token and of so many likeliest ones
-  int64_t tokens_max = -1;  // below 0: until the context is full
+  int64_t logprobs = -1;         // below 0: none; of the chosen token and of so many likeliest ones
+  int64_t tokens_max = -1;       // below 0: until the context is full
+  int64_t tokens_min = 0;        // before so many no stop token is drawn
+  bool prompt_logprobs = false;  // with `logprobs`: of the prompt's tokens, too
+  bool pool = false;             // the mean of the prompt's hidden rows
   int choices = 1;
   std::vector<std::string> stops;
   bool include_stop = false;

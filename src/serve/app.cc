@@ -74,6 +74,8 @@ const std::vector<App::Route>& App::Routes() {
       {"/chat/completions", false, nullptr, &App::ChatCompletions},
       {"/v1/completions", false, nullptr, &App::Completions},
       {"/completions", false, nullptr, &App::Completions},
+      {"/v1/embeddings", false, nullptr, &App::Embeddings},
+      {"/embeddings", false, nullptr, &App::Embeddings},
       {"/v1/messages", false, nullptr, &App::Messages},
       {"/v1/messages/count_tokens", false, nullptr, &App::CountTokens},
       {"/tokenize", false, nullptr, &App::Tokenize},

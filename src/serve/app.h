@@ -76,6 +76,7 @@ class App : public Site {
   // By a worker.
   Result<Reaction> ChatCompletions(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Completions(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Embeddings(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Messages(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> CountTokens(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Tokenize(const HttpRequest& request, const Json& body, Wake wake);

@@ -291,6 +291,36 @@ class DemoTest(unittest.TestCase):
             self.assertLessEqual(token.logprob, 0)
             self.assertEqual(token.logprob, max(t.logprob for t in token.top_logprobs))
 
+    def test_echoed_prompts_are_judged(self):
+        ids = [int(t) for t in self.tokens("To be, or not to be")]
+        answer = self.openai.completions.create(model="demo", prompt=[ids, ids[:3]], echo=True, logprobs=1,
+                                                max_tokens=1, temperature=0)
+        first, second = (c.logprobs for c in answer.choices)
+        self.assertEqual(len(first.tokens), len(ids) + 1)
+        self.assertIsNone(first.token_logprobs[0])
+        self.assertTrue(all(p <= 0 for p in first.token_logprobs[1:]))
+        self.assertEqual(first.token_logprobs[1:3], second.token_logprobs[1:3])  # whatever follows
+        self.assertEqual("".join(first.tokens), answer.choices[0].text)
+        self.assertEqual(first.text_offset[-1] + len(first.tokens[-1]), len(answer.choices[0].text))
+        # The last token was drawn as the likeliest; judged as part of a prompt it has the same logprob.
+        told = self.openai.completions.create(model="demo", prompt=ids[:4], logprobs=1, max_tokens=1, temperature=0)
+        again = self.openai.completions.create(model="demo", prompt=ids[:4] + self.tokens(told.choices[0].text),
+                                               echo=True, logprobs=1, max_tokens=0)
+        self.assertEqual(again.choices[0].logprobs.token_logprobs[4], told.choices[0].logprobs.token_logprobs[0])
+
+    def tokens(self, text):
+        return json.loads(self.server.post("/tokenize", {"prompt": text})[2])["tokens"]
+
+    def test_embeddings_have_length_one_and_tell_texts_apart(self):
+        both = self.openai.embeddings.create(model="demo", input=["To be, or not to be", "What news?"])
+        first, second = (e.embedding for e in both.data)  # the SDK asks for base64
+        plain = self.openai.embeddings.create(model="demo", input="To be, or not to be", encoding_format="float")
+        self.assertEqual(len(first), len(second))
+        for one, other in zip(first, plain.data[0].embedding):
+            self.assertAlmostEqual(one, other, places=6)
+        self.assertAlmostEqual(sum(x * x for x in first), 1.0, places=4)
+        self.assertLess(sum(x * y for x, y in zip(first, second)), 0.9999)
+
     def test_a_prompt_that_never_fits_is_refused_with_numbers(self):
         with self.assertRaisesRegex(openai.BadRequestError, "2048"):
             self.ask(messages=user("word " * 5000))

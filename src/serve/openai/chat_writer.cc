@@ -117,6 +117,8 @@ void ChatChunks::AppendOutput(const chat::AnswerEvent& event, const chat::Usage&
 void ChatChunks::Add(const chat::AnswerEvent& event, const chat::Usage& usage, std::string* out) {
   switch (event.kind) {
     case Kind::kQueued:
+    case Kind::kPrompt:
+    case Kind::kPooled:
     case Kind::kFailed:
       break;
     case Kind::kStarted:

@@ -9,20 +9,21 @@ namespace {
 
 constexpr size_t kPromptsMax = 1024;
 
-Result<std::vector<int32_t>> ReadIds(const Fields& fields, const Json& list,
+Result<std::vector<int32_t>> ReadIds(const Fields& fields, const char* name, const Json& list,
                                      const text::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   for (const Json& id : list) {
     if (!id.is_number_integer() || !tokenizer.Has(id.get<int64_t>())) {
-      return fields.Bad("prompt", Quote(DumpJson(id), 40) + " is not the id of a token");
+      return fields.Bad(name, Quote(DumpJson(id), 40) + " is not the id of a token");
     }
     ids.push_back(id.get<int32_t>());
   }
   return ids;
 }
 
-// A text, token ids, or a list of either.
-Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields,
+}  // namespace
+
+Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields, const char* name,
                                                          const text::Tokenizer& tokenizer) {
   std::vector<chat::CompletionRequest> prompts;
   const auto add = [&](const Json& one) -> Result<void> {
@@ -31,40 +32,37 @@ Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields,
       request.said = one.get<std::string>();
       LODE_ASSIGN(request.prompt, tokenizer.Encode(request.said, {.add_special = true}));
     } else if (one.is_array()) {
-      LODE_ASSIGN(request.prompt, ReadIds(fields, one, tokenizer));
+      LODE_ASSIGN(request.prompt, ReadIds(fields, name, one, tokenizer));
       LODE_ASSIGN(request.said, tokenizer.Decode(request.prompt));
     } else {
-      return fields.Bad("prompt", "must be text, token ids, or a list of either");
+      return fields.Bad(name, "must be text, token ids, or a list of either");
     }
-    if (request.prompt.empty()) return fields.Bad("prompt", "is empty");
+    if (request.prompt.empty()) return fields.Bad(name, "is empty");
     prompts.push_back(std::move(request));
     return {};
   };
-  const Json* prompt = fields.Find("prompt");
-  if (prompt == nullptr) return fields.Bad("prompt", "is missing");
-  const bool several =
-      prompt->is_array() && (prompt->empty() || !prompt->front().is_number());
+  const Json* prompt = fields.Find(name);
+  if (prompt == nullptr) return fields.Bad(name, "is missing");
+  const bool several = prompt->is_array() && (prompt->empty() || !prompt->front().is_number());
   if (!several) {
     LODE_TRY(add(*prompt));
     return prompts;
   }
-  if (prompt->empty()) return fields.Bad("prompt", "is an empty list");
+  if (prompt->empty()) return fields.Bad(name, "is an empty list");
   if (prompt->size() > kPromptsMax) {
-    return fields.Bad("prompt", Format("has %zu entries, and may have %zu", prompt->size(),
-                                       kPromptsMax));
+    return fields.Bad(name,
+                      Format("has %zu entries, and may have %zu", prompt->size(), kPromptsMax));
   }
   for (const Json& one : *prompt) LODE_TRY(add(one));
   return prompts;
 }
-
-}  // namespace
 
 Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits& limits,
                                              chat::Origin origin,
                                              const text::Tokenizer& tokenizer) {
   const Fields fields(body);
   CompletionCall call;
-  LODE_ASSIGN(call.prompts, ReadPrompts(fields, tokenizer));
+  LODE_ASSIGN(call.prompts, ReadPrompts(fields, "prompt", tokenizer));
   LODE_ASSIGN(chat::AnswerRules rules, ReadRules(fields, limits));
   LODE_ASSIGN(const auto tokens_max, fields.Integer("max_tokens", 0, int64_t{1} << 31));
   rules.tokens_max = tokens_max.value_or(16);
@@ -79,6 +77,7 @@ Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits
   }
   LODE_ASSIGN(const auto echo, fields.Bool("echo"));
   call.echo = echo.value_or(false);
+  rules.prompt_logprobs = call.echo && rules.logprobs >= 0;
   LODE_ASSIGN(call.stream, ReadStreamRules(fields));
   LODE_ASSIGN(const chat::Origin own, ReadOrigin(fields, std::move(origin)));
   for (chat::CompletionRequest& prompt : call.prompts) {

@@ -15,6 +15,10 @@ struct CompletionCall {
   bool echo = false;
 };
 
+// The field `name`: a text, token ids, or a list of either. Errors: kBadInput with the field's path.
+Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields, const char* name,
+                                                         const text::Tokenizer& tokenizer);
+
 // `origin`: by the key. Errors: kBadInput, kUnsupported with the field's path.
 Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits& limits,
                                              chat::Origin origin, const text::Tokenizer& tokenizer);

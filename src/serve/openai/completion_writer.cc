@@ -32,6 +32,16 @@ Json Head(const CompletionHead& head) {
 
 }  // namespace
 
+bool CompletionShape::TakePrompt(const chat::AnswerEvent& event) {
+  if (event.kind != Kind::kPrompt) return false;
+  const auto prompt = static_cast<size_t>(event.choice / per_prompt);
+  const auto at = static_cast<size_t>(event.tokens);
+  if (prompt < echoed.size() && at < echoed[prompt].tokens.size() && !event.reports.empty()) {
+    echoed[prompt].tokens[at] = event.reports.front();
+  }
+  return true;
+}
+
 void CompletionLogprobs::Add(const std::vector<chat::TokenReport>& reports,
                              const text::Tokenizer& tokenizer, bool first_is_unknown) {
   bool unknown = first_is_unknown;
@@ -104,6 +114,7 @@ void CompletionChunks::Echo(int choice, const chat::Usage& usage, std::string* o
 
 void CompletionChunks::Add(const chat::AnswerEvent& event, const chat::Usage& usage,
                            std::string* out) {
+  if (shape_.TakePrompt(event)) return;
   if (event.kind != Kind::kOutput && event.kind != Kind::kFinished) return;
   Echo(event.choice, usage, out);
   logprobs_[static_cast<size_t>(event.choice)].Add(event.reports, *tokenizer_);
@@ -124,18 +135,18 @@ void CompletionChunks::End(const chat::Usage& usage, std::string* out) {
 CompletionWhole::CompletionWhole(CompletionShape shape, const text::Tokenizer* tokenizer)
     : shape_(std::move(shape)),
       tokenizer_(tokenizer),
-      choices_(static_cast<size_t>(shape_.choices)) {
-  if (shape_.echoed.empty()) return;
-  for (size_t i = 0; i < choices_.size(); ++i) {
-    const EchoedPrompt& prompt = shape_.echoed[i / static_cast<size_t>(shape_.per_prompt)];
-    choices_[i].text = prompt.text;
-    choices_[i].logprobs.Add(prompt.tokens, *tokenizer_, true);
-  }
-}
+      choices_(static_cast<size_t>(shape_.choices)) {}
 
 void CompletionWhole::Add(const chat::AnswerEvent& event, const chat::Usage&, std::string*) {
+  if (shape_.TakePrompt(event)) return;
   if (event.kind != Kind::kOutput && event.kind != Kind::kFinished) return;
   Choice& choice = choices_[static_cast<size_t>(event.choice)];
+  if (!choice.begun && !shape_.echoed.empty()) {
+    const auto prompt = static_cast<size_t>(event.choice / shape_.per_prompt);
+    choice.text = shape_.echoed[prompt].text;
+    choice.logprobs.Add(shape_.echoed[prompt].tokens, *tokenizer_, true);
+  }
+  choice.begun = true;
   choice.logprobs.Add(event.reports, *tokenizer_);
   choice.text += event.output.text;
   if (event.kind == Kind::kFinished) {

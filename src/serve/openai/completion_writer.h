@@ -15,8 +15,11 @@ struct EchoedPrompt {
 };
 
 struct CompletionShape {
+  // Keeps what `event` says of an echoed prompt. True: it was about one.
+  bool TakePrompt(const chat::AnswerEvent& event);
+
   CompletionHead head;
-  int choices = 1;       // of all prompts
+  int choices = 1;  // of all prompts
   int per_prompt = 1;
   bool logprobs = false;
   std::vector<EchoedPrompt> echoed;  // by prompt; empty: nothing is
@@ -67,6 +70,7 @@ class CompletionWhole : public AnswerWriter {
     std::string text, stop_string;
     CompletionLogprobs logprobs;
     text::FinishReason finish = text::FinishReason::kStop;
+    bool begun = false;
   };
   CompletionShape shape_;
   const text::Tokenizer* tokenizer_;

@@ -7,6 +7,7 @@
 #include "serve/openai/chat_writer.h"
 #include "serve/openai/completion_request.h"
 #include "serve/openai/completion_writer.h"
+#include "serve/openai/embeddings.h"
 
 namespace lode::serve {
 
@@ -42,11 +43,13 @@ Result<Reaction> App::Completions(const HttpRequest& request, const Json& body, 
   shape.per_prompt = rules.choices;
   shape.choices = rules.choices * static_cast<int>(call.prompts.size());
   shape.logprobs = rules.logprobs >= 0;
-  if (call.echo && shape.logprobs) {
-    return Error(Code::kUnsupported, "echo: is not offered together with logprobs");
-  }
   for (const chat::CompletionRequest& prompt : call.prompts) {
-    if (call.echo) shape.echoed.push_back({prompt.said, {}});
+    if (!call.echo) break;
+    EchoedPrompt echoed = {prompt.said, {}};
+    for (const int32_t token : prompt.prompt) {
+      if (shape.logprobs) echoed.tokens.push_back({token, 0.0, {}});
+    }
+    shape.echoed.push_back(std::move(echoed));
   }
   LODE_ASSIGN(auto answer, service_->Complete(call.prompts, std::move(wake)));
   std::unique_ptr<AnswerWriter> writer;
@@ -56,6 +59,16 @@ Result<Reaction> App::Completions(const HttpRequest& request, const Json& body, 
     writer = std::make_unique<CompletionWhole>(std::move(shape), tokenizer);
   }
   return MakeReaction(request, std::move(answer), std::move(writer), call.stream.stream);
+}
+
+Result<Reaction> App::Embeddings(const HttpRequest& request, const Json& body, Wake wake) {
+  LODE_TRY(CheckModel(body));
+  LODE_ASSIGN(const EmbeddingCall call,
+              ReadEmbeddingRequest(body, OriginOf(request), service_->tokenizer()));
+  LODE_ASSIGN(auto answer, service_->Complete(call.prompts, std::move(wake)));
+  auto writer = std::make_unique<EmbeddingWhole>(GetString(body, "model", options_.models.front()),
+                                                 call.prompts.size(), call.base64);
+  return MakeReaction(request, std::move(answer), std::move(writer), false);
 }
 
 }  // namespace lode::serve

@@ -81,6 +81,8 @@ Result<chat::AnswerRules> ReadRules(const Fields& fields, const FieldLimits& lim
   LODE_ASSIGN(const auto include, fields.Bool("include_stop_str_in_output"));
   rules.include_stop = include.value_or(false);
   LODE_ASSIGN(rules.stop_ids, ReadIds(fields, "stop_token_ids", limits.vocabulary));
+  LODE_ASSIGN(const auto tokens_min, fields.Integer("min_tokens", 0, kTokensMax));
+  rules.tokens_min = tokens_min.value_or(0);
   LODE_ASSIGN(const auto ignore_eos, fields.Bool("ignore_eos"));
   rules.ignore_eos = ignore_eos.value_or(false);
   LODE_ASSIGN(const auto skip_special, fields.Bool("skip_special_tokens"));
