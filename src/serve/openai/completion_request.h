@@ -15,7 +15,8 @@ struct CompletionCall {
   bool echo = false;
 };
 
-// The field `name`: a text, token ids, or a list of either. Errors: kBadInput with the field's path.
+// The field `name`: a text, token ids, or a list of either. Errors: kBadInput with the field's
+// path.
 Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields, const char* name,
                                                          const text::Tokenizer& tokenizer);
 
