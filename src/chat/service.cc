@@ -56,6 +56,8 @@ Service::Service(Backend* backend, const text::Tokenizer* tokenizer,
   if (template_ == nullptr) return;
   maker_.emplace(tokenizer_, template_, options_.prompt);
   format_ = options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
+  if (options_.scripted || options_.constraint) return;
+  forms_ = std::make_unique<AnswerForms>(tokenizer_, backend_->vocabulary(), options_.stop_ids);
 }
 
 // Templates spell effort in different ways: the switches that this one reads are set, and only
@@ -138,15 +140,31 @@ Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatReques
                                                                 const Prompt& prompt) const {
   if (options_.scripted) return std::shared_ptr<runtime::Constraint>();
   if (options_.constraint) return options_.constraint(request, prompt);
-  const char* what = nullptr;
-  if (request.tool_choice == ToolChoice::kRequired) what = "a required tool call";
-  if (request.tool_choice == ToolChoice::kNamed) what = "a tool call by name";
-  if (!request.response_format.is_null() && GetString(request.response_format, "type") != "text") {
-    what = "response_format";
+  if (forms_ == nullptr) return std::shared_ptr<runtime::Constraint>();
+  AnswerForm form;
+  form.format = format_;
+  form.thinking = prompt.thinking;
+  if (HasTools(request.template_request)) form.tools = request.template_request["tools"];
+  switch (request.tool_choice) {
+    case ToolChoice::kAuto:
+      form.calls = AnswerForm::Calls::kAuto;
+      break;
+    case ToolChoice::kNone:
+      form.calls = AnswerForm::Calls::kNone;
+      break;
+    case ToolChoice::kRequired:
+      form.calls = AnswerForm::Calls::kRequired;
+      break;
+    case ToolChoice::kNamed:
+      form.calls = AnswerForm::Calls::kNamed;
+      break;
   }
-  if (what == nullptr) return std::shared_ptr<runtime::Constraint>();
-  return Error(Code::kUnsupported, std::string(what) + " cannot be enforced with this model",
-               "leave it out, and check the answer");
+  form.named = request.tool_name;
+  form.parallel = request.parallel_calls;
+  form.response_format = request.response_format;
+  AnswerLimits limits;
+  limits.thinking_tokens_max = request.thinking_tokens_max;
+  return forms_->Make(form, limits);
 }
 
 Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,

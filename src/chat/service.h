@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "chat/answer.h"
+#include "chat/answer_constraint.h"
 #include "chat/backend.h"
 #include "chat/prompt.h"
 #include "text/template/chat_template.h"
@@ -90,7 +91,7 @@ struct ServiceOptions {
   // How the model writes calls and thinking; absent: as its template shows.
   std::optional<text::OutputFormat> output_format = {};
   bool scripted = false;       // nothing is enforced: a script plays what it plays
-  ConstraintMaker constraint;  // null: requests that need one are refused
+  ConstraintMaker constraint;  // null: by AnswerForms
 };
 
 class Service {
@@ -132,6 +133,7 @@ class Service {
   const text::ChatTemplate* template_;
   ServiceOptions options_;
   std::optional<PromptMaker> maker_;
+  std::unique_ptr<AnswerForms> forms_;
   text::OutputFormat format_ = text::OutputFormat::kXml;
 };
 

@@ -9,7 +9,7 @@ namespace lode::text {
 namespace {
 
 constexpr std::array kFormats = {OutputFormat::kXml, OutputFormat::kHermes, OutputFormat::kToolList,
-                                 OutputFormat::kLlama, OutputFormat::kHarmony};
+                                 OutputFormat::kBareJson, OutputFormat::kHarmony};
 
 }  // namespace
 
@@ -22,7 +22,7 @@ OutputFormat DetectOutputFormat(std::string_view chat_template) {
   if (has(kCallListOpen)) return OutputFormat::kToolList;
   if (has(kCallOpen)) return OutputFormat::kHermes;
   if (has(kPythonTag) || has("{\"name\": function name, \"parameters\"")) {
-    return OutputFormat::kLlama;
+    return OutputFormat::kBareJson;
   }
   return OutputFormat::kHermes;
 }
@@ -35,7 +35,7 @@ const char* OutputFormatName(OutputFormat format) {
       return "hermes";
     case OutputFormat::kToolList:
       return "toollist";
-    case OutputFormat::kLlama:
+    case OutputFormat::kBareJson:
       return "llama";
     case OutputFormat::kHarmony:
       return "harmony";

@@ -12,7 +12,7 @@ enum class OutputFormat {
   kXml,       // <tool_call><function=NAME><parameter=KEY>  (tool_calls.h)
   kHermes,    // <tool_call>{"name", "arguments"}           (json_calls.h)
   kToolList,  // <TOOLCALL>[{"name", "arguments"}, ...]     (json_calls.h)
-  kLlama,     // {"name", "parameters"}, <|python_tag|>     (json_calls.h)
+  kBareJson,     // {"name", "parameters"}, <|python_tag|>     (json_calls.h)
   kHarmony,   // channels and recipients                    (harmony.h)
 };
 

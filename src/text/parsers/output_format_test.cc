@@ -16,7 +16,7 @@ TEST(OutputFormat, IsSeenInTheTemplate) {
       {"'<tool_call>\\n<function=' ~ name ~ '>'", OutputFormat::kXml},
       {"{{- '\\n<tool_call>\\n{\"name\": \"' }}", OutputFormat::kHermes},
       {"'<TOOLCALL>[' ~", OutputFormat::kToolList},
-      {"\"<|python_tag|>\" + tool_call.name", OutputFormat::kLlama},
+      {"\"<|python_tag|>\" + tool_call.name", OutputFormat::kBareJson},
       {"<|start|>assistant<|channel|>final<|message|>", OutputFormat::kHarmony},
       {"", OutputFormat::kHermes},
   };
@@ -28,7 +28,7 @@ TEST(OutputFormat, OfRealTemplatesIsFound) {
       {"nemo-nano3.jinja", OutputFormat::kXml},
       {"nemo-lightning35.jinja", OutputFormat::kXml},
       {"Qwen3-Coder.jinja", OutputFormat::kXml},
-      {"meta-llama-Llama-3.1-8B-Instruct.jinja", OutputFormat::kLlama},
+      {"meta-llama-Llama-3.1-8B-Instruct.jinja", OutputFormat::kBareJson},
       {"openai-gpt-oss-120b.jinja", OutputFormat::kHarmony}};
   for (const auto& [name, format] : kTemplates) {
     const std::string path = lode::testing::SharedFile(std::string("templates/") + name);

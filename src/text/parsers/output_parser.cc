@@ -19,7 +19,7 @@ ReasoningSplitter::CallOpens CallOpens(const OutputParserOptions& options) {
       return [](Lookahead* cursor) { return MatchJsonCallOpen(cursor, kCallOpen); };
     case OutputFormat::kToolList:
       return [](Lookahead* cursor) { return MatchJsonCallOpen(cursor, kCallListOpen); };
-    case OutputFormat::kLlama:
+    case OutputFormat::kBareJson:
       return [](Lookahead* cursor) { return cursor->Literal(kPythonTag); };
     case OutputFormat::kHarmony:
       break;
@@ -36,7 +36,7 @@ std::unique_ptr<CallParser> MakeCallParser(const OutputParserOptions& options,
       return std::make_unique<JsonCallParser>(kTaggedJson, tools, options.id_seed);
     case OutputFormat::kToolList:
       return std::make_unique<JsonCallParser>(kListedJson, tools, options.id_seed);
-    case OutputFormat::kLlama:
+    case OutputFormat::kBareJson:
       return std::make_unique<JsonCallParser>(kBareJson, tools, options.id_seed);
     case OutputFormat::kHarmony:
       break;

@@ -15,7 +15,7 @@ namespace lode::text {
 namespace {
 
 constexpr OutputFormat kFormats[] = {OutputFormat::kXml, OutputFormat::kHermes,
-                                     OutputFormat::kToolList, OutputFormat::kLlama,
+                                     OutputFormat::kToolList, OutputFormat::kBareJson,
                                      OutputFormat::kHarmony};
 
 OutputParserOptions Options(OutputFormat format) {
@@ -69,7 +69,7 @@ std::string Write(OutputFormat format, const std::string& name, const Json& argu
       return "<tool_call>\n{\"name\": " + quoted + ", \"arguments\": " + json + "}\n</tool_call>\n";
     case OutputFormat::kToolList:
       return "<TOOLCALL>[{\"name\": " + quoted + ", \"arguments\": " + json + "}]</TOOLCALL>\n";
-    case OutputFormat::kLlama:
+    case OutputFormat::kBareJson:
       return "{\"name\": " + quoted + ", \"parameters\": " + json + "}\n";
     case OutputFormat::kHarmony:
       return "<|start|>assistant<|channel|>commentary to=functions." + name +

@@ -92,7 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.tools = Tools();
   constexpr lode::text::OutputFormat kFormats[] = {
       lode::text::OutputFormat::kXml, lode::text::OutputFormat::kHermes,
-      lode::text::OutputFormat::kLlama, lode::text::OutputFormat::kHarmony};
+      lode::text::OutputFormat::kBareJson, lode::text::OutputFormat::kHarmony};
   options.format = kFormats[data[0] >> 6];
   const StopCause cause = (data[0] & 32) != 0 ? StopCause::kLength : StopCause::kStop;
   const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
