@@ -283,7 +283,8 @@ Result<TermId> NumberTerm(Terms* terms, const NumberRange& range, NumberKind kin
              set.Add('E');
              return set;
            }()),
-           terms->Optional(terms->Alt({digits.Char('+'), minus})), digits.digit(), digits.many()}));
+           terms->Optional(terms->Alt({digits.Char('+'), minus})),
+           terms->Repeat(digits.digit(), 1, 2)}));
       magnitude = terms->Concat({magnitude, digits.fraction(), exponent});
     }
     return terms->Concat(terms->Optional(minus), magnitude);

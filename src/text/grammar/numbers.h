@@ -1,7 +1,8 @@
 // Numbers as JSON writes them, by value: ranges and multiples as terms over digits.
 //
 // A number that is bounded, or must be a multiple of something, is written without an exponent, and
-// "-0" only where nothing is asked of a number. Bounds are the decimals that the schema's text
+// "-0" only where nothing is asked of a number. Exponents have at most two digits, so that whoever
+// reads a number as a double can. Bounds are the decimals that the schema's text
 // rounds to.
 #pragma once
 
