@@ -43,9 +43,9 @@ def resident(pid):
 def ask(server, model, text, tokens):
     body = json.dumps({"model": model, "stream": True, "max_tokens": tokens, "ignore_eos": True,
                        "stream_options": {"include_usage": True},
-                       "messages": [{"role": "user", "content": text}]}).encode()
+                       "prompt": text}).encode()
     connection = server.connect(600)
-    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                        b"Content-Length: %d\r\n\r\n" % len(body) + body)
     return connection
 

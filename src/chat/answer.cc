@@ -106,11 +106,19 @@ Answer::~Answer() {
   Cancel();
 }
 
-Result<void> Answer::Submit(int choice, TokenRequest request) {
-  LODE_ASSIGN(const Ticket ticket,
-              backend_->Submit(std::move(request), std::make_shared<ChoiceSink>(queue_, choice)));
-  choices_[static_cast<size_t>(choice)]->ticket = ticket;
-  return {};
+void Answer::Submit(int choice, TokenRequest request) {
+  auto ticket =
+      backend_->Submit(std::move(request), std::make_shared<ChoiceSink>(queue_, choice));
+  if (ticket.ok()) {
+    choices_[static_cast<size_t>(choice)]->ticket = *ticket;
+    return;
+  }
+  const bool full = ticket.error().code() == Code::kNoSpace;
+  TokenEvent failed;
+  failed.kind = TokenEvent::Kind::kFailed;
+  failed.failure = std::make_shared<const Failure>(
+      Failure{full ? Cause::kQueueFull : Cause::kStopping, std::move(ticket).error(), 1.0});
+  queue_->Push(choice, std::move(failed));
 }
 
 void Answer::Cancel() {

@@ -105,8 +105,8 @@ class Answer {
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;
 
-  // Hands the choice's prompt to the backend. Errors: Backend::Submit's.
-  Result<void> Submit(int choice, TokenRequest request);
+  // Hands the choice's prompt to the backend. What that refuses comes as an event, too.
+  void Submit(int choice, TokenRequest request);
 
   // Appends what has come, of at most so many tokens. True: there may be more at once.
   bool Poll(std::vector<AnswerEvent>* events, int64_t tokens_max = 1024);

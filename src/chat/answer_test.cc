@@ -41,7 +41,7 @@ class AnswerTest : public testing::Test {
     backend_ = FakeBackend();
     backend_.tokens = EncodeCut(*tokenizer_, text, cut);
     Answer answer(&backend_, tokenizer_.get(), options, nullptr);
-    for (int i = 0; i < options.choices; ++i) EXPECT_TRUE(answer.Submit(i, {}).ok());
+    for (int i = 0; i < options.choices; ++i) answer.Submit(i, {});
     auto told = Read(&answer, options.choices);
     EXPECT_TRUE(answer.done());
     usage_ = answer.usage();
@@ -135,10 +135,27 @@ TEST_F(AnswerTest, AnAnswerThatIsDroppedIsCancelled) {
   } silent;
   {
     Answer answer(&silent, tokenizer_.get(), {}, nullptr);
-    ASSERT_TRUE(answer.Submit(0, {}).ok());
+    answer.Submit(0, {});
   }
   EXPECT_EQ(silent.cancelled, 1);
   silent.kept->Push({});  // nobody reads it, and nothing breaks
+}
+
+TEST_F(AnswerTest, AFullInboxIsAFailureThatSaysSo) {
+  class Full : public FakeBackend {
+   public:
+    Result<Ticket> Submit(TokenRequest, std::shared_ptr<TokenSink>) override {
+      return Error(Code::kNoSpace, "too many");
+    }
+  } full;
+  Answer answer(&full, tokenizer_.get(), {}, nullptr);
+  answer.Submit(0, {});
+  std::vector<AnswerEvent> events;
+  answer.Poll(&events);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].kind, AnswerEvent::Kind::kFailed);
+  EXPECT_EQ(events[0].failure->cause, Cause::kQueueFull);
+  EXPECT_TRUE(answer.done());
 }
 
 }  // namespace

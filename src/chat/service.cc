@@ -198,7 +198,7 @@ Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
     TokenRequest own = made;
     own.request.sampling.choice = static_cast<uint32_t>(choice);
     LODE_ASSIGN(own.request.constraint, Constrain(request, prompt));
-    LODE_TRY(answer->Submit(choice, std::move(own)));
+    answer->Submit(choice, std::move(own));
   }
   return answer;
 }
@@ -226,7 +226,7 @@ Result<std::unique_ptr<Answer>> Service::Complete(const std::vector<CompletionRe
     for (int choice = 0; choice < rules.choices; ++choice) {
       TokenRequest own = one;
       own.request.sampling.choice = static_cast<uint32_t>(choice);
-      LODE_TRY(answer->Submit(index++, std::move(own)));
+      answer->Submit(index++, std::move(own));
     }
   }
   return answer;
