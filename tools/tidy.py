@@ -17,7 +17,9 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SKIPPED_FOLDERS = {'.git', 'build', 'out', '__pycache__', '.cache'}
-TEXT_ENDINGS = ('.h', '.cc', '.inc', '.cu', '.py', '.sh', '.md', '.cmake', '.txt', '.json', '.jinja')
+WEB_ENDINGS = ('.mjs', '.js', '.css')
+TEXT_ENDINGS = ('.h', '.cc', '.inc', '.cu', '.py', '.sh', '.md', '.cmake', '.txt', '.json', '.jinja',
+                '.html', '.yaml', '.service') + WEB_ENDINGS
 TEXT_NAMES = {'dev', 'run', 'LICENSE', 'NOTICE', '.gitignore', '.clang-format'}
 # Folders of data: what stands in them is an example of something, not ours to tidy.
 DATA = ('tests/corpus/', 'tests/golden/', 'tests/text/', 'models/demo/')
@@ -312,6 +314,8 @@ def rule_opening(tree):
             if ending == '.h' and not re.search(r'^#pragma once$', text, re.M) and \
                     not path.endswith('-inl.h'):
                 yield path, 1, 'has no #pragma once'
+        elif ending in WEB_ENDINGS and not text.startswith(('//', '/*', '#!')):
+            yield path, 1, 'begins without a comment that says what it is'
         elif ending == '.py' and not re.match(r'(#!.*\n)?(#|r?""")', text):
             yield path, 1, 'begins without a comment that says what it is'
         elif ending == '.md' and not re.match(r'(---\n(.*\n)*?---\n+)?# ', text):  # a model card's head
@@ -472,7 +476,7 @@ def python_functions(text):
 
 def sources(tree):
     return [(path, text) for path, text in tree.files.items() if path == 'dev' or path.endswith(
-        ('.h', '.cc', '.inc', '.cu', '.py', '.sh', '.cmake', 'CMakeLists.txt'))]
+        ('.h', '.cc', '.inc', '.cu', '.py', '.sh', '.cmake', 'CMakeLists.txt') + WEB_ENDINGS)]
 
 
 def measured(tree):
@@ -482,7 +486,8 @@ def measured(tree):
         lines = text.split('\n')
         if len(lines) - 1 > FILE_LINES_MAX and not path.endswith('.inc'):
             over['file', path, '-'] = (len(lines) - 1, 1)
-        if path.endswith(('.h', '.cc', '.cu')):  # what ./dev format formats
+        # What ./dev format formats, and what no tool does.
+        if path.endswith(('.h', '.cc', '.cu') + WEB_ENDINGS):
             columns += sum(len(line) > COLUMNS_MAX for line in lines)
         functions = []
         if path.endswith(('.h', '.cc', '.cu')):
