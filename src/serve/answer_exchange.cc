@@ -14,6 +14,7 @@ AnswerExchange::AnswerExchange(std::unique_ptr<chat::Answer> answer,
 
 AnswerExchange::~AnswerExchange() {
   record_.usage = answer_->usage();
+  metrics_->CountUsage(record_.usage, &counted_);
   record_.times = answer_->times();
   record_.abandoned = !ended_;
   record_.unknown_calls = answer_->unknown_calls();
@@ -33,6 +34,7 @@ void AnswerExchange::Advance(Outlet* out) {
     events_.clear();
     text_.clear();
     more = answer_->Poll(&events_);
+    if (!events_.empty()) metrics_->CountUsage(answer_->usage(), &counted_);
     for (const chat::AnswerEvent& event : events_) {
       if (event.kind == chat::AnswerEvent::Kind::kQueued) continue;
       if (event.kind == chat::AnswerEvent::Kind::kFailed) {

@@ -39,6 +39,7 @@ class AnswerExchange : public Exchange {
   AnswerRoute route_;
   Metrics* metrics_;
   AnswerRecord record_;
+  chat::Usage counted_;  // what the metrics know already
   std::vector<chat::AnswerEvent> events_;
   std::string text_;
   bool ended_ = false;

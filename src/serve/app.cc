@@ -12,6 +12,7 @@
 #include "serve/answer_exchange.h"
 #include "serve/faults.h"
 #include "serve/fields.h"
+#include "serve/openapi.h"
 
 namespace lode::serve {
 namespace {
@@ -52,7 +53,7 @@ bool IsJsonType(std::string_view type) {
 // --- Routes --------------------------------------------------------------------------------------
 
 struct App::Route {
-  const char* path;   // with a '/' at the end: everything below it
+  const char* path;   // with a '/' at the end: everything below it, but for the first page
   bool open = false;  // to those without a key, too
   HttpResponse (App::*quick)(const HttpRequest&) = nullptr;                        // GET
   Result<Reaction> (App::*work)(const HttpRequest&, const Json&, Wake) = nullptr;  // POST
@@ -60,6 +61,10 @@ struct App::Route {
 
 const std::vector<App::Route>& App::Routes() {
   static const std::vector<Route> routes = {
+      {"/", true, &App::Page, nullptr},
+      {"/ui/", true, &App::Page, nullptr},
+      {"/lode/status", false, &App::Status, nullptr},
+      {"/openapi.json", true, &App::OpenApi, nullptr},
       {"/health", true, &App::Health, nullptr},
       {"/ready", true, &App::Health, nullptr},
       {"/live", true, &App::Live, nullptr},
@@ -88,10 +93,19 @@ const std::vector<App::Route>& App::Routes() {
 const App::Route* App::FindRoute(std::string_view path) {
   for (const Route& route : Routes()) {
     const std::string_view own = route.path;
-    const bool below = own.ends_with('/') && path.size() > own.size() && path.starts_with(own);
+    const bool below = own != "/" && own.ends_with('/') && path.size() > own.size() &&
+                       path.starts_with(own);
     if (path == own || below) return &route;
   }
   return nullptr;
+}
+
+HttpResponse App::OpenApi(const HttpRequest&) {
+  std::vector<ApiRoute> routes;
+  for (const Route& route : Routes()) {
+    routes.push_back({route.path, route.open, route.work != nullptr});
+  }
+  return Json200(OpenApiDocument(routes, Limits(), options_.version));
 }
 
 // --- Coming in -----------------------------------------------------------------------------------
@@ -177,6 +191,7 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
 }
 
 void App::Tick() {
+  energy_.Joules();  // its counters wrap around
   if (options_.keys_file.empty()) return;
   const int64_t changed = ChangeTime(options_.keys_file);
   if (changed == keys_changed_) return;

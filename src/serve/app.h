@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/power.h"
 #include "chat/service.h"
 #include "serve/answer_writer.h"
 #include "serve/http/server.h"
@@ -72,6 +73,9 @@ class App : public Site {
   HttpResponse Models(const HttpRequest& request);
   HttpResponse ModelByName(const HttpRequest& request);
   HttpResponse MetricsText(const HttpRequest& request);
+  HttpResponse Page(const HttpRequest& request);
+  HttpResponse Status(const HttpRequest& request);
+  HttpResponse OpenApi(const HttpRequest& request);
   HttpResponse TokenizerInfo(const HttpRequest& request);
   // By a worker.
   Result<Reaction> ChatCompletions(const HttpRequest& request, const Json& body, Wake wake);
@@ -88,6 +92,7 @@ class App : public Site {
   const Server* server_ = nullptr;
   int64_t created_ = 0;
   Metrics metrics_;
+  EnergyMeter energy_;  // the server's thread alone
   mutable std::mutex mutex_;  // guards the next four
   std::shared_ptr<const Keys> keys_;
   int64_t keys_changed_ = 0;  // time of the file, in nanoseconds

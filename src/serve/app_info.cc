@@ -6,6 +6,7 @@
 #include "serve/app.h"
 #include "serve/dialogue.h"
 #include "serve/faults.h"
+#include "serve/machine.h"
 #include "serve/openai/chat_request.h"
 
 namespace lode::serve {
@@ -83,6 +84,7 @@ HttpResponse App::MetricsText(const HttpRequest&) {
   response.body = metrics_.Text(options_.models.front(), service_->backend().load(),
                                 server_ == nullptr ? 0 : server_->connections(),
                                 server_ == nullptr ? 0 : server_->busy());
+  response.body += MachineMetrics(energy_.Joules());
   return response;
 }
 

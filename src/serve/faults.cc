@@ -114,6 +114,12 @@ int StatusOf(Dialect dialect, Fault fault) {
   return RowOf(fault).status;
 }
 
+std::vector<FaultInfo> AllFaults() {
+  std::vector<FaultInfo> faults;
+  for (const Row& row : kRows) faults.push_back({row.fault, row.status, row.type, row.code});
+  return faults;
+}
+
 Json ErrorBody(Dialect dialect, const Problem& problem, const std::string& request_id) {
   const Row& row = RowOf(problem.fault);
   if (dialect == Dialect::kAnthropic) {

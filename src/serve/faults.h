@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -44,6 +45,15 @@ Problem ProblemOf(const Error& error);
 Problem ProblemOf(const chat::Failure& failure);
 Fault FaultOfStatus(int status);  // of what the HTTP layer refuses
 int StatusOf(Dialect dialect, Fault fault);
+
+// Every row of that table.
+struct FaultInfo {
+  Fault fault = Fault::kInternal;
+  int status = 0;
+  const char* type = "";
+  const char* code = "";
+};
+std::vector<FaultInfo> AllFaults();
 
 // The dialect's error object, as a body or as the data of an event.
 Json ErrorBody(Dialect dialect, const Problem& problem, const std::string& request_id);

@@ -83,14 +83,24 @@ void Metrics::CountRequest(const std::string& route, int status) {
   ++requests_[{route, status}];
 }
 
+void Metrics::CountUsage(const chat::Usage& now, chat::Usage* counted) {
+  const std::lock_guard lock(mutex_);
+  totals_.prompt += now.prompt - counted->prompt;
+  totals_.cached += now.cached - counted->cached;
+  totals_.completion += now.completion - counted->completion;
+  totals_.reasoning += now.reasoning - counted->reasoning;
+  *counted = now;
+}
+
+chat::Usage Metrics::totals() const {
+  const std::lock_guard lock(mutex_);
+  return totals_;
+}
+
 void Metrics::CountAnswer(const AnswerRecord& record) {
   const auto never = chat::AnswerTimes{}.started;
   const chat::AnswerTimes& times = record.times;
   const std::lock_guard lock(mutex_);
-  prompt_tokens_ += static_cast<uint64_t>(record.usage.prompt);
-  cached_tokens_ += static_cast<uint64_t>(record.usage.cached);
-  completion_tokens_ += static_cast<uint64_t>(record.usage.completion);
-  reasoning_tokens_ += static_cast<uint64_t>(record.usage.reasoning);
   for (const auto& [reason, count] : record.finished) {
     finished_[reason] += static_cast<uint64_t>(count);
   }
@@ -123,20 +133,21 @@ std::string Metrics::Text(const std::string& model, const chat::BackendLoad& loa
   page.Both("cache_usage", "kv_cache_usage_perc", "gauge", "Share of the memory for state in use",
             share);
   page.Both("prompt_tokens_total", "prompt_tokens_total", "counter", "Tokens of prompts",
-            number(prompt_tokens_));
+            number(totals_.prompt));
   page.Both("generation_tokens_total", "generation_tokens_total", "counter", "Tokens of answers",
-            number(completion_tokens_));
+            number(totals_.completion));
   page.Both("prefix_cache_queries_total", "prefix_cache_queries_total", "counter",
-            "Tokens of prompts that were looked for", number(prompt_tokens_));
+            "Tokens of prompts that were looked for", number(totals_.prompt));
   page.Both("prefix_cache_hits_total", "prefix_cache_hits_total", "counter",
-            "Tokens of prompts that needed no computing", number(cached_tokens_));
+            "Tokens of prompts that needed no computing", number(totals_.cached));
   page.Both("preemptions_total", "num_preemptions_total", "counter",
             "Answers that gave their place back", number(load.preemptions));
   page.Both("draft_tokens_total", "spec_decode_num_draft_tokens_total", "counter", "Tokens guessed",
             number(load.drafted));
   page.Both("accepted_tokens_total", "spec_decode_num_accepted_tokens_total", "counter",
             "Guesses that stood", number(load.accepted));
-  page.One("lode_reasoning_tokens_total", "counter", "Tokens of traces", number(reasoning_tokens_));
+  page.One("lode_reasoning_tokens_total", "counter", "Tokens of traces",
+           number(totals_.reasoning));
   page.One("lode_rows_total", "counter", "Rows that steps have run", number(load.rows));
   page.One("lode_clients_gone_total", "counter", "Answers whose client went away first",
            number(abandoned_));

@@ -43,7 +43,12 @@ struct AnswerRecord {
 class Metrics {
  public:
   void CountRequest(const std::string& route, int status);
+  // An answer that is being made: what has come since `*counted`, which is brought up to date.
+  void CountUsage(const chat::Usage& now, chat::Usage* counted);
+  // One that is over; its tokens are counted already.
   void CountAnswer(const AnswerRecord& record);
+  // Of all answers since the start.
+  chat::Usage totals() const;
   // Everything, with what the backend says of itself.
   std::string Text(const std::string& model, const chat::BackendLoad& load, size_t connections,
                    size_t busy) const;
@@ -52,7 +57,7 @@ class Metrics {
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, int>, uint64_t> requests_;
   std::map<std::string, uint64_t> finished_;
-  uint64_t prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0, reasoning_tokens_ = 0;
+  chat::Usage totals_;
   uint64_t abandoned_ = 0, unknown_calls_ = 0;
   Histogram first_token_{{.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20, 60, 120, 300}};
   Histogram between_tokens_{{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}};

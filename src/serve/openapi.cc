@@ -1,0 +1,282 @@
+#include "serve/openapi.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "serve/faults.h"
+
+namespace lode::serve {
+namespace {
+
+using enum FieldType;
+
+constexpr double kTokensMax = 2147483648.0;
+
+// What Chat Completions and Completions share.
+constexpr auto kRules = std::to_array<FieldDoc>({
+    {"model", kString, "a name of /v1/models; absent: the only one there is"},
+    {"temperature", kNumber, "0 takes the likeliest token", 0.0, 100.0},
+    {"top_p", kNumber, "keeps the likeliest tokens up to this probability", 0.0, 1.0},
+    {"top_k", kInteger, "keeps so many of the likeliest tokens; 0 or -1: all", -1.0, kTokensMax},
+    {"min_p", kNumber, "drops what is less likely than this share of the likeliest", 0.0, 1.0},
+    {"typical_p", kNumber, "keeps tokens that surprise about as much as expected", 0.0, 1.0},
+    {"repetition_penalty", kNumber, "above 1: less of what was there", 0.01, 100.0},
+    {"frequency_penalty", kNumber, "for each time that a token was there", -100.0, 100.0},
+    {"presence_penalty", kNumber, "once for each token that was there", -100.0, 100.0},
+    {"logit_bias", kObject, "ids of tokens and what is added to their logits, -100 to 100"},
+    {"seed", kInteger, "the same seed gives the same text"},
+    {"n", kInteger, "answers to one prompt", 1.0, 128.0},
+    {"stop", kStrings, "texts that end the answer and are left out of it"},
+    {"include_stop_str_in_output", kBool, "leaves them in"},
+    {"stop_token_ids", kArray, "ids of tokens that end the answer"},
+    {"ignore_eos", kBool, "goes on behind the model's own end"},
+    {"skip_special_tokens", kBool, "control tokens leave no text"},
+    {"stream", kBool, "the answer comes as server-sent events"},
+    {"stream_options", kObject, "include_usage, continuous_usage_stats"},
+    {"return_progress", kBool, "chunks that tell how much of the prompt was read"},
+    {"cache_salt", kString, "only requests of the same salt share what was computed"},
+    {"priority", kInteger, "lower goes first", -1000.0, 1000.0},
+});
+
+constexpr auto kChat = std::to_array<FieldDoc>({
+    {"messages", kArray, "the dialogue; content is text or parts of type text", 0.0, 0.0, true},
+    {"max_completion_tokens", kInteger, "thinking counts, too", 1.0, kTokensMax},
+    {"max_tokens", kInteger, "the older name of max_completion_tokens", 1.0, kTokensMax},
+    {"tools", kArray, "functions that the model may call"},
+    {"tool_choice", kAny, "none, auto, required, or one function"},
+    {"parallel_tool_calls", kBool, "more than one call in an answer"},
+    {"response_format", kObject, "text, json_object or json_schema"},
+    {"reasoning_effort", kString, "none, minimal, low, medium, high, xhigh or max"},
+    {"thinking_token_budget", kInteger, "thinking is ended behind so many tokens", 0.0, kTokensMax},
+    {"include_reasoning", kBool, "false: the trace is counted but not sent"},
+    {"logprobs", kBool, "log-probabilities of the chosen tokens"},
+    {"top_logprobs", kInteger, "and of so many likeliest ones", 0.0, 20.0},
+    {"chat_template_kwargs", kObject, "variables of the model's template"},
+    {"documents", kArray, "for templates that take them"},
+    {"add_generation_prompt", kBool, "false: the dialogue is not opened for an answer"},
+});
+
+constexpr auto kCompletion = std::to_array<FieldDoc>({
+    {"prompt", kAny, "text, ids of tokens, or a list of either", 0.0, 0.0, true},
+    {"max_tokens", kInteger, "16 unless told", 0.0, kTokensMax},
+    {"logprobs", kInteger, "log-probabilities of so many likeliest tokens", 0.0, 20.0},
+    {"echo", kBool, "the prompt comes back in front of the answer"},
+    {"best_of", kInteger, "the same as n", 1.0, 128.0},
+    {"suffix", kAny, "must be empty: nothing is filled in between"},
+});
+
+constexpr auto kMessage = std::to_array<FieldDoc>({
+    {"model", kString, "a name of /v1/models"},
+    {"messages", kArray, "the dialogue", 0.0, 0.0, true},
+    {"max_tokens", kInteger, "thinking counts, too", 1.0, kTokensMax, true},
+    {"system", kAny, "text, or blocks of text"},
+    {"tools", kArray, "tools that the model may use"},
+    {"tool_choice", kObject, "auto, any, tool or none"},
+    {"thinking", kObject, "enabled with budget_tokens, adaptive or disabled"},
+    {"output_config", kObject, "effort of thinking, format of the answer"},
+    {"temperature", kNumber, "0 takes the likeliest token", 0.0, 2.0},
+    {"top_p", kNumber, "keeps the likeliest tokens up to this probability", 0.0, 1.0},
+    {"top_k", kInteger, "keeps so many of the likeliest tokens; 0: all"},
+    {"stop_sequences", kStrings, "texts that end the answer and are left out of it"},
+    {"stream", kBool, "the answer comes as server-sent events"},
+    {"chat_template_kwargs", kObject, "variables of the model's template"},
+});
+
+constexpr auto kTokenize = std::to_array<FieldDoc>({
+    {"prompt", kString, "text; or content, or messages"},
+    {"content", kString, "text, by its other name"},
+    {"messages", kArray, "a dialogue, through the template"},
+    {"add_special_tokens", kBool, "the tokens that begin a text"},
+    {"add_special", kBool, "the same"},
+    {"return_token_strs", kBool, "the tokens as text, too"},
+    {"with_pieces", kBool, "each token with its text"},
+});
+
+constexpr auto kDetokenize = std::to_array<FieldDoc>({
+    {"tokens", kArray, "ids of tokens", 0.0, 0.0, true},
+});
+
+// What a path is for. A route that stands here under no name gets no summary, which a test sees.
+struct Operation {
+  const char* path;
+  const char* tag;
+  const char* summary;
+  const char* schema = "";  // of the request
+  const char* returns = "application/json";
+  bool streams = false;
+};
+
+constexpr auto kOperations = std::to_array<Operation>({
+    {"/", "page", "the page", "", "text/html"},
+    {"/ui/", "page", "files of the page", "", "text/javascript"},
+    {"/lode/status", "server", "figures of the server, as the page shows them"},
+    {"/openapi.json", "server", "this document"},
+    {"/health", "server", "200: ready; 503: draining"},
+    {"/ready", "server", "the same as /health"},
+    {"/live", "server", "200 as long as the server runs"},
+    {"/version", "server", "the program's version"},
+    {"/metrics", "server", "counters and histograms for Prometheus", "", "text/plain"},
+    {"/v1/models", "models", "the names that the model answers to"},
+    {"/models", "models", "the same as /v1/models"},
+    {"/v1/models/", "models", "one of them"},
+    {"/models/", "models", "one of them"},
+    {"/tokenizer_info", "tokens", "the tokenizer's special tokens and the chat template"},
+    {"/v1/chat/completions", "openai", "Chat Completions", "chat", "application/json", true},
+    {"/chat/completions", "openai", "Chat Completions", "chat", "application/json", true},
+    {"/v1/completions", "openai", "Completions", "completion", "application/json", true},
+    {"/completions", "openai", "Completions", "completion", "application/json", true},
+    {"/v1/responses", "openai", "Responses", "response", "application/json", true},
+    {"/responses", "openai", "Responses", "response", "application/json", true},
+    {"/v1/embeddings", "openai", "Embeddings", "embedding"},
+    {"/embeddings", "openai", "Embeddings", "embedding"},
+    {"/v1/messages", "anthropic", "Messages", "message", "application/json", true},
+    {"/v1/messages/count_tokens", "anthropic", "tokens of a request for Messages", "message"},
+    {"/tokenize", "tokens", "text to ids", "tokenize"},
+    {"/detokenize", "tokens", "ids to text", "detokenize"},
+    {"/apply-template", "tokens", "the prompt that a dialogue becomes", "chat"},
+});
+
+Json TypeOf(const FieldDoc& field) {
+  switch (field.type) {
+    case kString:
+      return {{"type", "string"}};
+    case kBool:
+      return {{"type", "boolean"}};
+    case kInteger:
+      return {{"type", "integer"}};
+    case kNumber:
+      return {{"type", "number"}};
+    case kObject:
+      return {{"type", "object"}};
+    case kArray:
+      return {{"type", "array"}};
+    case kStrings:
+      return {
+          {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}};
+    case kAny:
+      return Json::object();
+  }
+  return Json::object();
+}
+
+Json SchemaOf(const std::string& name, const FieldLimits& limits) {
+  Json properties = Json::object();
+  Json required = Json::array();
+  for (const auto table : FieldsOf(name)) {
+    for (const FieldDoc& field : table) {
+      Json own = TypeOf(field);
+      own["description"] = field.what;
+      if (field.least < field.most) {
+        own["minimum"] = field.least;
+        own["maximum"] = std::string(field.name) == "n" ? limits.choices_max : field.most;
+      }
+      properties[field.name] = std::move(own);
+      if (field.required) required.push_back(field.name);
+    }
+  }
+  Json schema = {{"type", "object"}, {"properties", std::move(properties)}};
+  if (!required.empty()) schema["required"] = std::move(required);
+  return schema;
+}
+
+// One response for each status, with the codes that come with it.
+Json ErrorResponses() {
+  std::map<int, Json> codes;
+  for (const FaultInfo& fault : AllFaults()) codes[fault.status].push_back(fault.code);
+  Json responses = Json::object();
+  for (auto& [status, list] : codes) {
+    std::string text = "error.code is one of:";
+    for (const Json& code : list) text += " " + code.get<std::string>();
+    responses[std::to_string(status)] = {
+        {"description", std::move(text)},
+        {"content",
+         {{"application/json", {{"schema", {{"$ref", "#/components/schemas/error"}}}}}}}};
+  }
+  return responses;
+}
+
+Json OperationJson(const ApiRoute& route, const Operation& operation) {
+  Json ok = {{"description", operation.summary}};
+  ok["content"][operation.returns] = Json::object();
+  if (operation.streams) ok["content"]["text/event-stream"] = Json::object();
+  Json responses = {{"200", std::move(ok)}};
+  for (const FaultInfo& fault : AllFaults()) {
+    const bool any = fault.fault == Fault::kForbidden || fault.fault == Fault::kWrongMethod;
+    const bool keyed = fault.fault == Fault::kNoKey && !route.open;
+    if (!any && !keyed && !route.post) continue;
+    const std::string status = std::to_string(fault.status);
+    responses[status] = {{"$ref", "#/components/responses/" + status}};
+  }
+  Json made = {{"summary", operation.summary}, {"tags", {operation.tag}}};
+  if (route.path.ends_with('/') && route.path != "/") {
+    made["parameters"] = {
+        {{"name", "name"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}};
+    responses["404"] = {{"$ref", "#/components/responses/404"}};
+  }
+  if (route.path == "/health" || route.path == "/ready") {
+    responses["503"] = {{"description", "it drains"}};
+  }
+  made["responses"] = std::move(responses);
+  if (!route.open) made["security"] = {{{"bearer", Json::array()}}, {{"x-api-key", Json::array()}}};
+  if (route.post) {
+    const std::string schema = operation.schema;
+    Json content = Json::object();
+    content["schema"] = {{"$ref", "#/components/schemas/" + schema}};
+    made["requestBody"] = {{"required", true}, {"content", {{"application/json", content}}}};
+  }
+  return made;
+}
+
+}  // namespace
+
+std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema) {
+  if (schema == "chat") return {kChat, kRules};
+  if (schema == "completion") return {kCompletion, kRules};
+  if (schema == "message") return {kMessage};
+  if (schema == "tokenize") return {kTokenize};
+  if (schema == "detokenize") return {kDetokenize};
+  return {};
+}
+
+Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& limits,
+                     const std::string& version) {
+  Json paths = Json::object();
+  Json schemas = Json::object();
+  for (const ApiRoute& route : routes) {
+    const auto* operation =
+        std::find_if(kOperations.begin(), kOperations.end(),
+                     [&](const Operation& row) { return route.path == row.path; });
+    const Operation plain =
+        operation == kOperations.end() ? Operation{"", "other", ""} : *operation;
+    const bool below = route.path.ends_with('/') && route.path != "/";
+    const std::string path = route.path + (below ? "{name}" : "");
+    paths[path][route.post ? "post" : "get"] = OperationJson(route, plain);
+    if (route.post) schemas[plain.schema] = SchemaOf(plain.schema, limits);
+  }
+  schemas["error"] = {{"type", "object"},
+                      {"required", {"error"}},
+                      {"properties",
+                       {{"error",
+                         {{"type", "object"},
+                          {"required", {"message", "type"}},
+                          {"properties",
+                           {{"message", {{"type", "string"}}},
+                            {"type", {{"type", "string"}}},
+                            {"param", {{"type", {"string", "null"}}}},
+                            {"code", {{"type", {"string", "null"}}}}}}}}}}};
+  return {{"openapi", "3.1.0"},
+          {"info",
+           {{"title", "Lode"},
+            {"version", version},
+            {"description", "A model behind OpenAI's and Anthropic's APIs."}}},
+          {"paths", std::move(paths)},
+          {"components",
+           {{"schemas", std::move(schemas)},
+            {"responses", ErrorResponses()},
+            {"securitySchemes",
+             {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}},
+              {"x-api-key", {{"type", "apiKey"}, {"in", "header"}, {"name", "x-api-key"}}}}}}}};
+}
+
+}  // namespace lode::serve
