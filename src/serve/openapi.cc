@@ -30,6 +30,7 @@ constexpr auto kRules = std::to_array<FieldDoc>({
     {"stop", kStrings, "texts that end the answer and are left out of it"},
     {"include_stop_str_in_output", kBool, "leaves them in"},
     {"stop_token_ids", kArray, "ids of tokens that end the answer"},
+    {"min_tokens", kInteger, "the answer does not end before", 0.0, kTokensMax},
     {"ignore_eos", kBool, "goes on behind the model's own end"},
     {"skip_special_tokens", kBool, "control tokens leave no text"},
     {"stream", kBool, "the answer comes as server-sent events"},
@@ -81,6 +82,13 @@ constexpr auto kMessage = std::to_array<FieldDoc>({
     {"stop_sequences", kStrings, "texts that end the answer and are left out of it"},
     {"stream", kBool, "the answer comes as server-sent events"},
     {"chat_template_kwargs", kObject, "variables of the model's template"},
+});
+
+constexpr auto kEmbedding = std::to_array<FieldDoc>({
+    {"model", kString, "a name of /v1/models"},
+    {"input", kAny, "text, ids of tokens, or a list of either", 0.0, 0.0, true},
+    {"encoding_format", kString, "float or base64"},
+    {"dimensions", kAny, "refused: the model has the width that it has"},
 });
 
 constexpr auto kTokenize = std::to_array<FieldDoc>({
@@ -234,6 +242,7 @@ std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema) {
   if (schema == "chat") return {kChat, kRules};
   if (schema == "completion") return {kCompletion, kRules};
   if (schema == "message") return {kMessage};
+  if (schema == "embedding") return {kEmbedding};
   if (schema == "tokenize") return {kTokenize};
   if (schema == "detokenize") return {kDetokenize};
   return {};

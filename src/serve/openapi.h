@@ -39,7 +39,7 @@ struct FieldDoc {
 };
 
 // Fields of one request, as several tables; empty: no such schema. Names: "chat", "completion",
-// "message", "tokenize", "detokenize".
+// "message", "embedding", "tokenize", "detokenize".
 std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema);
 
 Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& limits,
