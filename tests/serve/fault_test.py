@@ -198,7 +198,7 @@ class NonsenseTest(unittest.TestCase):
 
     def test_http(self):
         for data, status in ((b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400), (b"GET\r\n\r\n", 400),
-                             (b"GET /health HTTP/9.9\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+                             (b"GET /health HTTP/9.9\r\n\r\n", 400), (b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
                              (b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
                              (b"GET /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
                              (b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405),
