@@ -6,7 +6,7 @@
 #include "text/grammar/characters.h"
 #include "text/grammar/compile.h"
 #include "text/grammar/regex.h"
-#include "text/grammar/structural.h"
+#include "text/grammar/elements.h"
 #include "text/parsers/lookahead.h"
 
 namespace lode::chat {
@@ -22,7 +22,7 @@ using text::grammar::RegexTerm;
 using text::grammar::Spelling;
 using text::grammar::TermId;
 using text::grammar::Terms;
-using text::grammar::ToolCallForm;
+using text::grammar::ElementTags;
 
 constexpr JsonStyle kStyle = {.space = JsonStyle::Space::kSpaced};
 constexpr uint32_t kMessagesMax = 16;  // of thinking, in the form with channels
@@ -248,7 +248,7 @@ Result<NodeId> AnswerMaker::XmlArguments(const Tool& tool) {
         FindKey(schema, "unevaluatedProperties") == nullptr) {
       schema["additionalProperties"] = false;
     }
-    return text::grammar::ArgumentElements(&builder_, schema, ToolCallForm::Xml(), kStyle);
+    return text::grammar::ArgumentElements(&builder_, schema, ElementTags::Xml(), kStyle);
   }
   LODE_ASSIGN(const TermId name, RegexTerm(&terms_, "[A-Za-z0-9_.$-]{1,64}",
                                            {.spelling = Spelling::kRaw, .whole = true}));

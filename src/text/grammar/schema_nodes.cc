@@ -4,8 +4,8 @@
 #include <map>
 
 #include "text/grammar/compile.h"
+#include "text/grammar/elements.h"
 #include "text/grammar/schema_forms.h"
-#include "text/grammar/structural.h"
 
 namespace lode::text::grammar {
 namespace {
@@ -45,7 +45,7 @@ class NodeMaker {
   }
 
   // The properties of `schema`, an object, as elements.
-  Result<NodeId> MakeElements(const Json& schema, const ToolCallForm& tags) {
+  Result<NodeId> MakeElements(const Json& schema, const ElementTags& tags) {
     LODE_ASSIGN(const Forms* forms, forms_.Expand(forms_.PartsOf(schema)));
     std::vector<NodeId> choices;
     const Forms copy = *forms;
@@ -349,7 +349,7 @@ class NodeMaker {
     return missing == 0 ? builder_.Optional(some) : some;
   }
 
-  Result<NodeId> Elements(const ObjectForm& object, const ToolCallForm& tags) {
+  Result<NodeId> Elements(const ObjectForm& object, const ElementTags& tags) {
     uint32_t required = 0, listed = 0;
     for (const ObjectForm::Property& property : object.properties) {
       required += property.required;
@@ -372,7 +372,7 @@ class NodeMaker {
   }
 
   // A value and what ends it. What may be a string stands as it is, without quotes.
-  Result<NodeId> ElementValue(const Parts& parts, const ToolCallForm& tags) {
+  Result<NodeId> ElementValue(const Parts& parts, const ElementTags& tags) {
     if (IsNever(parts)) return nothing_;
     LODE_ASSIGN(const Forms* forms, forms_.Expand(parts));
     const NodeId end = builder_.Literal(tags.after_value);
@@ -404,7 +404,7 @@ class NodeMaker {
     return builder_.Choice(std::move(choices));
   }
 
-  NodeId RawString(const Form& form, const ToolCallForm& tags) {
+  NodeId RawString(const Form& form, const ElementTags& tags) {
     Terms& terms = builder_.terms();
     const TermId any = terms.Star(terms.Bytes(ByteSet::All()));
     const TermId ends = terms.Concat({any, terms.Literal(tags.value_end), any});
@@ -446,10 +446,17 @@ Result<NodeId> JsonSchemaNode(GrammarBuilder* builder, const Json& schema, const
   return NodeMaker(&source, builder, style).Make(schema);
 }
 
+ElementTags ElementTags::Xml() {
+  return {.before_key = "<parameter=",
+          .after_key = ">\n",
+          .after_value = "\n</parameter>\n",
+          .value_end = "</parameter>"};
+}
+
 Result<NodeId> ArgumentElements(GrammarBuilder* builder, const Json& schema,
-                                const ToolCallForm& form, const JsonStyle& style) {
+                                const ElementTags& tags, const JsonStyle& style) {
   LODE_ASSIGN(const SchemaSource source, SchemaSource::Open(schema));
-  return NodeMaker(&source, builder, style, true).MakeElements(schema, form);
+  return NodeMaker(&source, builder, style, true).MakeElements(schema, tags);
 }
 
 Result<std::shared_ptr<const Grammar>> CompileJsonSchema(const Json& schema, const JsonStyle& style,
