@@ -131,29 +131,24 @@ void GrammarBuilder::Define(NodeId declared, NodeId node) {
   grammar_.children_.push_back(node);
 }
 
+// What holds of a sequence if of all its children, of a choice if of one, of a repeat if of its child
+// or if that may be left out; `leaf` for what has no children.
+template <typename Leaf, typename Child>
+bool GrammarBuilder::HoldsOf(const Node& node, const Leaf& leaf, const Child& child) const {
+  if (node.kind == NodeKind::kLiteral || node.kind == NodeKind::kAutomaton) return leaf();
+  const auto children = grammar_.children_.begin() + node.first;
+  if (node.kind == NodeKind::kRepeat) return node.min == 0 || child(*children);
+  return node.kind == NodeKind::kSequence ? std::all_of(children, children + node.count, child)
+                                          : std::any_of(children, children + node.count, child);
+}
+
 bool GrammarBuilder::IsNullable(const Node& node) const {
-  const auto child = [&](uint32_t i) {
-    return grammar_.nodes_[grammar_.children_[node.first + i]].nullable;
+  const auto leaf = [&] {
+    if (node.kind == NodeKind::kLiteral) return false;
+    const Lexeme& lexeme = grammar_.lexemes_[node.first];
+    return grammar_.automata_.accepting(lexeme.start) && lexeme.min == 0;
   };
-  switch (node.kind) {
-    case NodeKind::kLiteral:
-      return false;
-    case NodeKind::kAutomaton: {
-      const Lexeme& lexeme = grammar_.lexemes_[node.first];
-      return grammar_.automata_.accepting(lexeme.start) && lexeme.min == 0;
-    }
-    case NodeKind::kSequence:
-      for (uint32_t i = 0; i < node.count; ++i)
-        if (!child(i)) return false;
-      return true;
-    case NodeKind::kChoice:
-      for (uint32_t i = 0; i < node.count; ++i)
-        if (child(i)) return true;
-      return false;
-    case NodeKind::kRepeat:
-      return node.min == 0 || child(0);
-  }
-  return false;
+  return HoldsOf(node, leaf, [&](NodeId child) { return grammar_.nodes_[child].nullable; });
 }
 
 std::vector<std::vector<NodeId>> GrammarBuilder::Parents() const {
@@ -251,24 +246,11 @@ void GrammarBuilder::RepeatOnlyWhatReads() {
 }
 
 bool GrammarBuilder::IsProductive(const Node& node, const std::vector<bool>& productive) const {
-  const auto child = [&](uint32_t i) { return productive[grammar_.children_[node.first + i]]; };
-  switch (node.kind) {
-    case NodeKind::kLiteral:
-      return true;
-    case NodeKind::kAutomaton:
-      return grammar_.lexemes_[node.first].start != Automata::kDead;
-    case NodeKind::kSequence:
-      for (uint32_t i = 0; i < node.count; ++i)
-        if (!child(i)) return false;
-      return true;
-    case NodeKind::kChoice:
-      for (uint32_t i = 0; i < node.count; ++i)
-        if (child(i)) return true;
-      return false;
-    case NodeKind::kRepeat:
-      return node.min == 0 || child(0);
-  }
-  return false;
+  const auto leaf = [&] {
+    return node.kind == NodeKind::kLiteral ||
+           grammar_.lexemes_[node.first].start != Automata::kDead;
+  };
+  return HoldsOf(node, leaf, [&](NodeId child) { return productive[child]; });
 }
 
 std::vector<bool> GrammarBuilder::FindProductive() const {

@@ -99,6 +99,8 @@ class GrammarBuilder {
  private:
   NodeId Intern(Node node, const std::vector<NodeId>& children);
   std::vector<std::vector<NodeId>> Parents() const;
+  template <typename Leaf, typename Child>
+  bool HoldsOf(const Node& node, const Leaf& leaf, const Child& child) const;
   bool IsNullable(const Node& node) const;
   void FindNullable();
   NodeId NotEmpty(NodeId id, std::unordered_map<NodeId, NodeId>* memo, int depth);
