@@ -3,10 +3,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_text.h"
 #include "text/grammar/characters.h"
 #include "text/grammar/compile.h"
-#include "text/grammar/regex.h"
 #include "text/grammar/elements.h"
+#include "text/grammar/regex.h"
 #include "text/parsers/lookahead.h"
 
 namespace lode::chat {
@@ -224,7 +225,7 @@ Result<NodeId> AnswerMaker::OneCall(const Tool& tool) {
                               Literal("</function>\n</tool_call>")});
   }
   LODE_ASSIGN(const NodeId arguments, JsonArguments(tool));
-  const std::string name = text::grammar::QuoteJson(tool.name);
+  const std::string name = QuoteJson(tool.name);
   const bool hermes = form_.format == OutputFormat::kHermes;
   const bool bare = form_.format == OutputFormat::kBareJson;
   const std::string head =

@@ -91,11 +91,15 @@ Json Service::TemplateRequest(const ChatRequest& request) const {
 }
 
 Result<Prompt> Service::Render(const ChatRequest& request) const {
+  return Render(TemplateRequest(request));
+}
+
+Result<Prompt> Service::Render(const Json& variables) const {
   if (!maker_) {
     return Error(Code::kUnsupported, "the model has no chat template that works",
                  "completions of plain text are answered");
   }
-  return maker_->Make(TemplateRequest(request));
+  return maker_->Make(variables);
 }
 
 std::vector<std::string> Service::UnusedVariables(const ChatRequest& request) const {
@@ -169,9 +173,9 @@ Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatReques
 
 Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
                                               std::function<void()> wake) {
-  LODE_ASSIGN(const Prompt prompt, Render(request));
-  LODE_TRY(CheckLength(prompt.ids.size()));
   const Json variables = TemplateRequest(request);
+  LODE_ASSIGN(const Prompt prompt, Render(variables));
+  LODE_TRY(CheckLength(prompt.ids.size()));
   LODE_ASSIGN(TokenRequest made, MakeRequest(request.rules, request.origin, prompt.ids));
   made.said = LastText(request.template_request);
   if (!options_.scripted) made.request.probes = maker_->FindProbes(variables, prompt);

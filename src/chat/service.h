@@ -121,6 +121,7 @@ class Service {
 
  private:
   Json TemplateRequest(const ChatRequest& request) const;
+  Result<Prompt> Render(const Json& variables) const;
   void ApplyEffort(const std::string& effort, Json* request) const;
   Result<TokenRequest> MakeRequest(const AnswerRules& rules, const Origin& origin,
                                    std::vector<int32_t> prompt) const;

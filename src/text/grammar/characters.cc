@@ -192,25 +192,4 @@ TermId FreeJsonText(Terms* terms) {
       terms->Alt({CharacterTerm(terms, CodeSet::All(), Spelling::kJson), escape}));
 }
 
-std::string QuoteJson(std::string_view text) {
-  std::string quoted;
-  quoted += '"';
-  for (const char c : text) {
-    const auto code = static_cast<unsigned char>(c);
-    const auto* escape = std::find_if(std::begin(kEscapes), std::end(kEscapes),
-                                      [&](const Escape& e) { return e.code == code && c != '/'; });
-    if (escape != std::end(kEscapes)) {
-      quoted += '\\';
-      quoted += escape->letter;
-    } else if (code < 0x20) {
-      const char* hex = "0123456789abcdef";
-      quoted += code < 16 ? "\\u000" : "\\u001";
-      quoted += hex[code & 15];
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + '"';
-}
-
 }  // namespace lode::text::grammar

@@ -50,7 +50,5 @@ TermId TextTerm(Terms* terms, std::string_view text, Spelling spelling);
 TermId AnyText(Terms* terms, Spelling spelling);
 // The inside of any JSON string, every spelling that JSON has.
 TermId FreeJsonText(Terms* terms);
-// The bytes of `text` as a JSON string, quotes included, in the shortest spelling.
-std::string QuoteJson(std::string_view text);
 
 }  // namespace lode::text::grammar

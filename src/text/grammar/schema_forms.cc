@@ -1,3 +1,4 @@
+#include "base/json_text.h"
 #include "text/grammar/schema_forms.h"
 
 #include <algorithm>

@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 
+#include "base/json_text.h"
 #include "text/grammar/compile.h"
 #include "text/grammar/elements.h"
 #include "text/grammar/schema_forms.h"

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/json_text.h"
 #include "text/parsers/tool_schemas.h"
 
 namespace lode::text {
@@ -26,9 +27,5 @@ constexpr int kArgumentDepthMax = 100;
 std::optional<std::string> CompactJson(std::string_view text);
 // The same for a Python literal: True, None, 'strings', (tuples), trailing commas.
 std::optional<std::string> CompactPython(std::string_view text);
-
-// Appends `text` as the inside of a JSON string.
-void AppendEscaped(std::string_view text, std::string* out);
-std::string QuoteJson(std::string_view text);
 
 }  // namespace lode::text
