@@ -16,14 +16,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "serve"))
 from client import Server, read_chunked, read_head  # noqa: E402
+from processes import cpu_seconds  # noqa: E402
 
 STREAMS, IDLE = 16, 1000
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def thread_seconds(pid):
