@@ -71,11 +71,11 @@ double SecondsAtPeak(const Cost& cost, const Limits& limits) {
 
 }  // namespace
 
-// One row to be.
+// One row to be at each depth.
 struct Bench::Test {
   bool is_prompt = false;
   int64_t tokens = 0;  // of each sequence
-  int64_t depth = 0, batch = 1;
+  int64_t batch = 1;
   int threads = 1;
 
   // The steps of so many tokens: rows of each sequence.
@@ -122,7 +122,7 @@ Result<std::unique_ptr<Bench>> Bench::Open(std::shared_ptr<const tensor::TensorS
   run.context_tokens =
       resolved.depths.back() + std::max(MaxOf(resolved.prompts), MaxOf(resolved.generations));
   const int64_t batch = MaxOf(resolved.batches);
-  run.agents = batch + 1;  // one that is filled and copied
+  run.agents = batch + std::ssize(resolved.depths);  // one at each depth, which are copied
   run.rows_max = resolved.rows_max;
   bench->facts_.model = source->path();
   LODE_ASSIGN(bench->running_, api::Run(std::move(source), run));
@@ -151,14 +151,12 @@ Result<std::unique_ptr<Bench>> Bench::Open(std::shared_ptr<const tensor::TensorS
   return bench;
 }
 
-std::vector<Bench::Test> Bench::Tests(int64_t depth) const {
+std::vector<Bench::Test> Bench::Tests() const {
   std::vector<Test> tests;
   for (const int threads : options_.threads) {
     for (const int64_t batch : options_.batches) {
-      for (const int64_t p : options_.prompts) tests.push_back({true, p, depth, batch, threads});
-      for (const int64_t n : options_.generations) {
-        tests.push_back({false, n, depth, batch, threads});
-      }
+      for (const int64_t p : options_.prompts) tests.push_back({true, p, batch, threads});
+      for (const int64_t n : options_.generations) tests.push_back({false, n, batch, threads});
     }
   }
   return tests;
@@ -188,6 +186,7 @@ Result<void> Bench::FillTo(runtime::Sequence* base, int64_t depth) {
 }
 
 Result<double> Bench::RunOnce(const Test& test, const runtime::Sequence& base, int64_t tokens) {
+  const int64_t depth = base.tokens();
   runtime::Engine& engine = *running_.engine;
   std::vector<runtime::Sequence> sequences;
   for (int64_t i = 0; i < test.batch; ++i) {
@@ -211,69 +210,90 @@ Result<double> Bench::RunOnce(const Test& test, const runtime::Sequence& base, i
     LODE_TRY(engine.Step(items, logits_.data()));
     seconds += Now() - start;
     at += rows;
-    const Cost cost = cost_->Step(test.batch, steps[i], test.depth + static_cast<int64_t>(at), 1);
+    const Cost cost = cost_->Step(test.batch, steps[i], depth + static_cast<int64_t>(at), 1);
     LODE_TRY(Tick(test.is_prompt ? cost.flops() : cost.flops() + cost.bytes));
   }
   return seconds;
 }
 
-Result<BenchRow> Bench::Measure(const Test& test, const runtime::Sequence& base) {
-  runtime::Engine& engine = *running_.engine;
-  engine.pool().SetThreads(test.threads);
+BenchRow Bench::EmptyRow(const Test& test, int64_t depth) const {
   BenchRow row;
   (test.is_prompt ? row.prompt : row.generated) = test.tokens;
-  row.depth = test.depth;
+  row.depth = depth;
   row.batch = test.batch;
   row.threads = test.threads;
-  row.pinning = lode::Name(engine.pool().pinning());
-  what_ =
-      row.Name() + Format(", depth %lld, %d threads, batch %lld", static_cast<long long>(row.depth),
-                          row.threads, static_cast<long long>(row.batch));
-  LODE_TRY(RunOnce(test, base, test.WarmUp(engine.rows_max())));
+  row.pinning = lode::Name(running_.engine->pool().pinning());
+  return row;
+}
 
-  const ForeignCpuMeter foreign;
-  EnergyMeter energy;
-  double joules = 0.0;
-  std::vector<Limits> limits;
-  std::vector<double> seconds;
-  const auto all_tokens = static_cast<double>(test.batch * test.tokens);
-  for (int i = 0; i < options_.repetitions; ++i) {
-    limits.push_back(meter_->Measure(&engine.pool()));
-    const double before = energy.Joules().value_or(0.0);
-    LODE_ASSIGN(const double took, RunOnce(test, base, test.tokens));
-    joules += energy.Joules().value_or(0.0) - before;
-    seconds.push_back(took);
-    row.samples.push_back(all_tokens / took);
-  }
-  limits.push_back(meter_->Measure(&engine.pool()));
-  row.foreign_cpu = foreign.Share();
-  if (energy.available()) row.joules_per_token = joules / all_tokens / options_.repetitions;
-
-  row.median = Median(row.samples);
-  row.min = *std::min_element(row.samples.begin(), row.samples.end());
-  row.max = *std::max_element(row.samples.begin(), row.samples.end());
+void Bench::Summarize(const Test& test, const std::vector<Limits>& limits, BenchRow* row) const {
+  row->median = Median(row->samples);
+  row->min = *std::min_element(row->samples.begin(), row->samples.end());
+  row->max = *std::max_element(row->samples.begin(), row->samples.end());
   double mean = 0.0, square = 0.0;
-  for (const double sample : row.samples) mean += sample / static_cast<double>(row.samples.size());
-  for (const double sample : row.samples) square += (sample - mean) * (sample - mean);
-  if (row.samples.size() > 1) {
-    row.deviation = std::sqrt(square / static_cast<double>(row.samples.size() - 1));
-  }
+  const auto count = static_cast<double>(row->samples.size());
+  for (const double sample : row->samples) mean += sample / count;
+  for (const double sample : row->samples) square += (sample - mean) * (sample - mean);
+  if (row->samples.size() > 1) row->deviation = std::sqrt(square / (count - 1.0));
   Cost cost;
   int64_t at = 0;
-  for (const int64_t rows : test.Steps(test.tokens, engine.rows_max())) {
+  for (const int64_t rows : test.Steps(test.tokens, running_.engine->rows_max())) {
     const bool wanted = !test.is_prompt || at + rows == test.tokens;
-    cost += cost_->Step(test.batch, rows, test.depth + at, wanted ? test.batch : 0);
+    cost += cost_->Step(test.batch, rows, row->depth + at, wanted ? test.batch : 0);
     at += rows;
   }
-  const double median_seconds = all_tokens / row.median;
-  row.limits = MedianOf(limits);
-  row.bytes_per_token = cost.bytes / all_tokens;
-  row.flops_per_token = cost.flops() / all_tokens;
-  row.bytes_per_second = cost.bytes / median_seconds;
-  row.flops_per_second = cost.flops() / median_seconds;
-  row.bandwidth_share = row.bytes_per_second / row.limits.read;
-  row.compute_share = SecondsAtPeak(cost, row.limits) / median_seconds;
-  return row;
+  const auto all_tokens = static_cast<double>(test.batch * test.tokens);
+  const double median_seconds = all_tokens / row->median;
+  row->limits = MedianOf(limits);
+  row->bytes_per_token = cost.bytes / all_tokens;
+  row->flops_per_token = cost.flops() / all_tokens;
+  row->bytes_per_second = cost.bytes / median_seconds;
+  row->flops_per_second = cost.flops() / median_seconds;
+  row->bandwidth_share = row->bytes_per_second / row->limits.read;
+  row->compute_share = SecondsAtPeak(cost, row->limits) / median_seconds;
+}
+
+// The depths take turns in every repetition: what one costs beside another shows where the machine
+// drifts more from minute to minute than they differ.
+Result<std::vector<BenchRow>> Bench::Measure(const Test& test,
+                                             std::span<const runtime::Sequence> bases) {
+  runtime::Engine& engine = *running_.engine;
+  engine.pool().SetThreads(test.threads);
+  std::vector<BenchRow> rows;
+  for (const runtime::Sequence& base : bases) rows.push_back(EmptyRow(test, base.tokens()));
+  what_ = rows[0].Name() + Format(", %d threads, batch %lld", test.threads,
+                                  static_cast<long long>(test.batch));
+  for (const runtime::Sequence& base : bases) {
+    LODE_TRY(RunOnce(test, base, test.WarmUp(engine.rows_max())));
+  }
+  const ForeignCpuMeter foreign;
+  EnergyMeter energy;
+  const auto all_tokens = static_cast<double>(test.batch * test.tokens);
+  std::vector<double> joules(rows.size(), 0.0);
+  std::vector<std::vector<Limits>> limits(rows.size());
+  for (int i = 0; i < options_.repetitions; ++i) {
+    for (size_t d = 0; d < rows.size(); ++d) {
+      limits[d].push_back(meter_->Measure(&engine.pool()));
+      const double before = energy.Joules().value_or(0.0);
+      LODE_ASSIGN(const double took, RunOnce(test, bases[d], test.tokens));
+      joules[d] += energy.Joules().value_or(0.0) - before;
+      rows[d].samples.push_back(all_tokens / took);
+    }
+  }
+  const Limits last = meter_->Measure(&engine.pool());
+  for (size_t d = 0; d < rows.size(); ++d) {
+    BenchRow& row = rows[d];
+    limits[d].push_back(last);
+    Summarize(test, limits[d], &row);
+    row.foreign_cpu = foreign.Share();
+    if (energy.available()) row.joules_per_token = joules[d] / all_tokens / options_.repetitions;
+    std::vector<double> ratios;
+    for (size_t i = 0; i < row.samples.size(); ++i) {
+      ratios.push_back(row.samples[i] / rows[0].samples[i]);
+    }
+    if (d > 0) row.of_first_depth = Median(std::move(ratios));
+  }
+  return rows;
 }
 
 Result<void> Bench::Run(const std::function<void(const BenchRow&)>& on_row,
@@ -284,21 +304,24 @@ Result<void> Bench::Run(const std::function<void(const BenchRow&)>& on_row,
   work_done_ = 0.0;
   work_total_ = cost_->Step(1, std::max<int64_t>(1, options_.depths.back()), 0, 0).flops();
   for (const int64_t depth : options_.depths) {
-    for (const Test& test : Tests(depth)) {
+    for (const Test& test : Tests()) {
       const Cost step = cost_->Step(test.batch, 1, depth, 1);
       const double each = test.is_prompt ? step.flops() : step.flops() + step.bytes;
       work_total_ += each * static_cast<double>(test.tokens * options_.repetitions +
                                                 test.WarmUp(engine.rows_max()));
     }
   }
-  LODE_ASSIGN(runtime::Sequence base, engine.NewSequence());
+  engine.pool().SetThreads(engine.pool().threads_max());
+  std::vector<runtime::Sequence> bases;
   for (const int64_t depth : options_.depths) {
-    engine.pool().SetThreads(engine.pool().threads_max());
-    LODE_TRY(FillTo(&base, depth));
-    for (const Test& test : Tests(depth)) {
-      LODE_ASSIGN(const BenchRow row, Measure(test, base));
-      on_row(row);
-    }
+    auto base = bases.empty() ? engine.NewSequence() : engine.Fork(bases.back());
+    if (!base.ok()) return base.error();
+    bases.push_back(std::move(*base));
+    LODE_TRY(FillTo(&bases.back(), depth));
+  }
+  for (const Test& test : Tests()) {
+    LODE_ASSIGN(const std::vector<BenchRow> rows, Measure(test, bases));
+    for (const BenchRow& row : rows) on_row(row);
   }
   return {};
 }
@@ -319,6 +342,7 @@ Json ToJson(const BenchRow& row, const BenchFacts& facts) {
   json["tokens_per_second_max"] = row.max;
   json["tokens_per_second_stddev"] = row.deviation;
   json["samples"] = row.samples;
+  json["of_first_depth"] = maybe(row.of_first_depth);
   json["gb_per_second"] = row.bytes_per_second * 1e-9;
   json["gflop_per_second"] = row.flops_per_second * 1e-9;
   json["bandwidth_share"] = row.bandwidth_share;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@
 namespace lode::api {
 
 // Each list is one axis; every combination is a row. Prompts and generations make rows of their
-// own.
+// own. Rows that differ only in depth are measured in turn and come one after the other.
 struct BenchOptions {
   std::vector<int64_t> prompts = {512};      // tokens read at once; 0 is skipped
   std::vector<int64_t> generations = {128};  // tokens written one by one; 0 is skipped
@@ -37,6 +38,9 @@ struct BenchRow {
   std::string pinning;
   std::vector<double> samples;  // tokens a second, all sequences together
   double median = 0.0, min = 0.0, max = 0.0, deviation = 0.0;
+  // Tokens a second over those at the shallowest depth, the median of pairs run one after the
+  // other; none at that depth itself.
+  std::optional<double> of_first_depth;
   double bytes_per_second = 0.0, flops_per_second = 0.0;
   double bytes_per_token = 0.0, flops_per_token = 0.0;
   double bandwidth_share = 0.0;       // of the plain read
@@ -77,9 +81,13 @@ class Bench {
  private:
   Bench() = default;
   struct Test;
-  std::vector<Test> Tests(int64_t depth) const;
+  std::vector<Test> Tests() const;
   Result<void> FillTo(runtime::Sequence* base, int64_t depth);
-  Result<BenchRow> Measure(const Test& test, const runtime::Sequence& base);
+  BenchRow EmptyRow(const Test& test, int64_t depth) const;
+  void Summarize(const Test& test, const std::vector<Limits>& limits, BenchRow* row) const;
+  // A row of each depth.
+  Result<std::vector<BenchRow>> Measure(const Test& test,
+                                        std::span<const runtime::Sequence> bases);
   Result<double> RunOnce(const Test& test, const runtime::Sequence& base, int64_t tokens);
   Result<void> Tick(double work);
 

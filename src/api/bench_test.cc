@@ -138,6 +138,7 @@ TEST(Bench, MakesARowOfEveryCombination) {
   EXPECT_GT(share, 0.5);
   for (const BenchRow& row : rows) {
     EXPECT_EQ(row.samples.size(), 2u);
+    EXPECT_EQ(row.of_first_depth.has_value(), row.depth == 20);
     for (const double value : {row.median, row.bytes_per_second, row.flops_per_second,
                                row.bandwidth_share, row.compute_share, row.limits.read}) {
       EXPECT_TRUE(std::isfinite(value) && value > 0.0) << row.Name();

@@ -78,16 +78,17 @@ class StatusLine {
 };
 
 constexpr char kTableHead[] =
-    "test       depth  thr  batch      tok/s     +-  GB/s  of read  GFLOP/s  of peak   J/tok  "
-    "others\n";
+    "test       depth  of 1st  thr  batch      tok/s     +-  GB/s  of read  GFLOP/s  of peak  "
+    " J/tok  others\n";
 
 std::string TableLine(const api::BenchRow& row) {
   const auto maybe = [](const char* format, const std::optional<double>& value) {
     return value ? Format("%.2f", *value) : std::string(format);
   };
   return Format(
-      "%-8s %7lld  %3d  %5lld  %9.2f %5.1f%% %5.1f  %6.0f%%  %7.1f  %6.0f%%  %6s  %6s%s\n",
-      row.Name().c_str(), static_cast<long long>(row.depth), row.threads,
+      "%-8s %7lld  %6s  %3d  %5lld  %9.2f %5.1f%% %5.1f  %6.0f%%  %7.1f  %6.0f%%  %6s  %6s%s\n",
+      row.Name().c_str(), static_cast<long long>(row.depth),
+      maybe("-", row.of_first_depth).c_str(), row.threads,
       static_cast<long long>(row.batch), row.median, 100.0 * row.deviation / row.median,
       row.bytes_per_second * 1e-9, 100.0 * row.bandwidth_share, row.flops_per_second * 1e-9,
       100.0 * row.compute_share, maybe("n/a", row.joules_per_token).c_str(),
