@@ -2,7 +2,8 @@
 // a schema compiles, how long the mask before each token takes, whether valid instances pass and
 // others do not. Instances are written compactly and cut into tokens greedily by the longest.
 //
-// usage: grammar_bench VOCABULARY FILE...
+// usage: grammar_bench [--any-order] VOCABULARY FILE...
+//   --any-order keys of objects may come in any order
 //   VOCABULARY  a line per token id: its bytes in hexadecimal; empty for control tokens
 //   FILE        {"schema": ..., "tests": [{"valid": bool, "data": ...}]}, or the list of
 //               {"schema": ..., "tests": [...]} that the JSON Schema test suite has
@@ -76,12 +77,13 @@ struct Totals {
 
 class Bench {
  public:
-  explicit Bench(const TokenTrie* trie) : trie_(trie), words_(trie->words()) {}
+  Bench(const TokenTrie* trie, const JsonStyle& style)
+      : trie_(trie), style_(style), words_(trie->words()) {}
 
   void Schema(const std::string& name, const Json& schema, const Json& tests) {
     ++totals_.counts["schemas"];
     const double begin = ThreadMicroseconds();
-    auto grammar = CompileJsonSchema(schema);
+    auto grammar = CompileJsonSchema(schema, style_);
     std::unique_ptr<Matcher> matcher;
     if (grammar.ok()) matcher = std::make_unique<Matcher>(*grammar, trie_);
     const double compiled = ThreadMicroseconds() - begin;
@@ -163,6 +165,7 @@ class Bench {
   }
 
   const TokenTrie* trie_;
+  const JsonStyle style_;
   std::vector<uint64_t> words_;
   Totals totals_;
 };
@@ -172,14 +175,19 @@ class Bench {
 
 int main(int argc, char** argv) {
   using lode::text::grammar::Bench;
+  lode::text::grammar::JsonStyle style;
+  if (argc > 1 && std::string_view(argv[1]) == "--any-order") {
+    style.any_order = true;
+    --argc, ++argv;
+  }
   if (argc < 3) {
-    std::fprintf(stderr, "usage: grammar_bench VOCABULARY FILE...\n");
+    std::fprintf(stderr, "usage: grammar_bench [--any-order] VOCABULARY FILE...\n");
     return 2;
   }
   const std::vector<std::string> tokens = lode::text::grammar::ReadVocabulary(argv[1]);
   const std::vector<std::string_view> views(tokens.begin(), tokens.end());
   const lode::text::grammar::TokenTrie trie(views);
-  Bench bench(&trie);
+  Bench bench(&trie, style);
   for (int i = 2; i < argc; ++i) {
     const auto json = lode::ReadJsonFile(argv[i]);
     if (!json.ok()) {

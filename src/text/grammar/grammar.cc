@@ -10,9 +10,20 @@ constexpr int kDepthMax = 1000;
 
 }  // namespace
 
+bool SetRule::CanEnd(const Done& done, uint32_t parts) const {
+  const uint64_t all = uint64_t{done.parts} + done.others;
+  if (all > max) return false;
+  const uint64_t room = max == kUnbounded ? UINT32_MAX : max - all;
+  const uint32_t counted = done.parts + (done.others > 0);
+  const uint32_t missing = std::max(min > counted ? min - counted : 0, required - done.required);
+  const uint32_t left = parts - done.parts + (others && done.others == 0);
+  return missing <= room && missing <= left;
+}
+
 size_t Grammar::bytes() const {
   return nodes_.size() * sizeof(Node) + children_.size() * sizeof(NodeId) +
-         lexemes_.size() * sizeof(Lexeme) + literals_.size() * 2 + automata_.bytes();
+         lexemes_.size() * sizeof(Lexeme) + sets_.size() * sizeof(SetRule) + literals_.size() * 2 +
+         automata_.bytes();
 }
 
 GrammarBuilder::GrammarBuilder(GrammarLimits limits) : limits_(limits) {}
@@ -118,6 +129,15 @@ NodeId GrammarBuilder::Repeat(NodeId part, uint32_t min, uint32_t max) {
   return Intern({.kind = NodeKind::kRepeat, .min = min, .max = max}, {part});
 }
 
+NodeId GrammarBuilder::Set(NodeId separator, const std::vector<NodeId>& parts,
+                           const SetRule& rule) {
+  std::vector<NodeId> children{separator};
+  children.insert(children.end(), parts.begin(), parts.end());
+  grammar_.sets_.push_back(rule);  // so no two of them are the same node
+  return Intern({.kind = NodeKind::kSet, .min = static_cast<uint32_t>(grammar_.sets_.size() - 1)},
+                children);
+}
+
 NodeId GrammarBuilder::Declare() {
   grammar_.nodes_.push_back({.kind = NodeKind::kChoice,
                              .first = static_cast<uint32_t>(grammar_.children_.size())});
@@ -143,6 +163,7 @@ bool GrammarBuilder::HoldsOf(const Node& node, const Leaf& leaf, const Child& ch
 }
 
 bool GrammarBuilder::IsNullable(const Node& node) const {
+  if (node.kind == NodeKind::kSet) return grammar_.sets_[node.min].MayEnd({});
   const auto leaf = [&] {
     if (node.kind == NodeKind::kLiteral) return false;
     const Lexeme& lexeme = grammar_.lexemes_[node.first];
@@ -220,6 +241,13 @@ NodeId GrammarBuilder::NotEmpty(NodeId id, std::unordered_map<NodeId, NodeId>* m
       result = Choice(std::move(choices));
       break;
     }
+    case NodeKind::kSet: {
+      SetRule rule = grammar_.sets_[node.min];
+      rule.min = std::max(rule.min, 1u);
+      const auto first = grammar_.children_.begin() + node.first;
+      result = Set(*first, std::vector<NodeId>(first + 1, first + node.count), rule);
+      break;
+    }
     case NodeKind::kRepeat: {
       const NodeId part = NotEmpty(child(0), memo, depth + 1);
       const bool may = grammar_.nodes_[child(0)].nullable;
@@ -245,7 +273,21 @@ void GrammarBuilder::RepeatOnlyWhatReads() {
   }
 }
 
+bool GrammarBuilder::IsProductiveSet(const Node& node, const std::vector<bool>& productive) const {
+  const SetRule& rule = grammar_.sets_[node.min];
+  const auto children = grammar_.children_.begin() + node.first;
+  for (uint32_t i = 1; i <= rule.required; ++i)
+    if (!productive[children[i]]) return false;
+  const uint32_t end = node.count - rule.others;
+  uint32_t parts = 0;
+  for (uint32_t i = 1; i < end; ++i) parts += productive[children[i]];
+  SetRule left = rule;
+  left.others = rule.others && productive[children[end]];
+  return left.CanEnd({}, parts);
+}
+
 bool GrammarBuilder::IsProductive(const Node& node, const std::vector<bool>& productive) const {
+  if (node.kind == NodeKind::kSet) return IsProductiveSet(node, productive);
   const auto leaf = [&] {
     return node.kind == NodeKind::kLiteral ||
            grammar_.lexemes_[node.first].start != Automata::kDead;
@@ -269,11 +311,26 @@ std::vector<bool> GrammarBuilder::FindProductive() const {
   return productive;
 }
 
+void GrammarBuilder::PruneSet(Node* node, const std::vector<bool>& productive) {
+  NodeId* children = grammar_.children_.data() + node->first;
+  SetRule& rule = grammar_.sets_[node->min];
+  if (rule.others && !productive[children[node->count - 1]]) {
+    rule.others = false;
+    --node->count;
+  }
+  NodeId* const end = children + node->count - rule.others;
+  NodeId* kept = std::remove_if(children + 1, end, [&](NodeId child) { return !productive[child]; });
+  if (rule.others) *kept++ = *end;
+  node->count = static_cast<uint32_t>(kept - children);
+}
+
 void GrammarBuilder::Prune(const std::vector<bool>& productive) {
   for (NodeId id = 0; id < grammar_.nodes_.size(); ++id) {
     Node& node = grammar_.nodes_[id];
     NodeId* children = grammar_.children_.data() + node.first;
-    if (node.kind == NodeKind::kChoice) {
+    if (node.kind == NodeKind::kSet) {
+      if (productive[id]) PruneSet(&node, productive);
+    } else if (node.kind == NodeKind::kChoice) {
       NodeId* end = std::remove_if(children, children + node.count,
                                    [&](NodeId child) { return !productive[child]; });
       node.count = static_cast<uint32_t>(end - children);
@@ -288,6 +345,10 @@ void GrammarBuilder::LeftCorners(NodeId id, std::vector<NodeId>* corners) const 
   if (node.kind == NodeKind::kLiteral || node.kind == NodeKind::kAutomaton) return;
   for (uint32_t i = 0; i < node.count; ++i) {
     const NodeId child = grammar_.children_[node.first + i];
+    if (node.kind == NodeKind::kSet) {
+      if (i > 0) corners->push_back(child);
+      continue;
+    }
     corners->push_back(child);
     if (node.kind != NodeKind::kChoice && !grammar_.nodes_[child].nullable) return;
   }

@@ -21,15 +21,35 @@ namespace lode::text::grammar {
 
 using NodeId = uint32_t;
 
-enum class NodeKind : uint8_t { kLiteral, kAutomaton, kSequence, kChoice, kRepeat };
+enum class NodeKind : uint8_t { kLiteral, kAutomaton, kSequence, kChoice, kRepeat, kSet };
 
 struct Node {
   NodeKind kind;
   bool nullable = false;
   uint32_t first = 0;  // kLiteral: offset in the pool; kAutomaton: lexeme; others: first child
   uint32_t count = 0;  // kLiteral: bytes; others: number of children
-  uint32_t min = 0, max = 0;  // kRepeat
+  uint32_t min = 0, max = 0;  // kRepeat; kSet: `min` is the number of its SetRule
   uint32_t rank = 0;   // whoever enters another node before a byte is read has the smaller rank
+};
+
+// Parts in any order, each at most once. The children are what stands between two of them, the parts
+// that must be there, those that may, and last, if there is one, what may come often.
+struct SetRule {
+  uint32_t required = 0;
+  bool others = false;     // the last child may come often; once it counts for `min`
+  bool separated = false;  // the first child stands between; otherwise it means nothing
+  uint32_t min = 0, max = kUnbounded;  // parts in all
+
+  struct Done {
+    uint32_t parts = 0, required = 0, others = 0;
+  };
+  bool MayEnd(const Done& done) const {
+    return done.required == required && done.parts + (done.others > 0) >= min;
+  }
+  // Whether it can be brought to an end, with `parts` in all besides what may come often.
+  bool CanEnd(const Done& done, uint32_t parts) const;
+  // More of them need not be told apart.
+  uint32_t others_max() const { return max != kUnbounded ? max : min > 0 ? 1 : 0; }
 };
 
 // A terminal that is an automaton, with the number of its characters, if that is bounded.
@@ -45,6 +65,7 @@ class Grammar {
   const Node& node(NodeId id) const { return nodes_[id]; }
   NodeId child(const Node& node, uint32_t index) const { return children_[node.first + index]; }
   const Lexeme& lexeme(uint32_t id) const { return lexemes_[id]; }
+  const SetRule& set_rule(const Node& node) const { return sets_[node.min]; }
   NodeId root() const { return root_; }
   size_t nodes() const { return nodes_.size(); }
   // Literals lie in one pool; behind each stands a byte that ends_literal() marks.
@@ -58,6 +79,7 @@ class Grammar {
   std::vector<Node> nodes_;
   std::vector<NodeId> children_;
   std::vector<Lexeme> lexemes_;
+  std::vector<SetRule> sets_;
   std::string literals_;
   std::vector<bool> literal_ends_;
   Automata automata_;
@@ -86,6 +108,8 @@ class GrammarBuilder {
   NodeId Sequence(std::vector<NodeId> parts);
   NodeId Choice(std::vector<NodeId> parts);
   NodeId Repeat(NodeId part, uint32_t min, uint32_t max);
+  // `rule.required` says how many of `parts` must be there, `rule.others` that the last comes often.
+  NodeId Set(NodeId separator, const std::vector<NodeId>& parts, const SetRule& rule);
   NodeId Optional(NodeId part) { return Choice({Empty(), part}); }
   // A node that is defined later; it may be used meanwhile.
   NodeId Declare();
@@ -107,7 +131,9 @@ class GrammarBuilder {
   void RepeatOnlyWhatReads();
   std::vector<bool> FindProductive() const;
   bool IsProductive(const Node& node, const std::vector<bool>& productive) const;
+  bool IsProductiveSet(const Node& node, const std::vector<bool>& productive) const;
   void Prune(const std::vector<bool>& productive);
+  void PruneSet(Node* node, const std::vector<bool>& productive);
   // The nodes that `id` enters before a byte is read.
   void LeftCorners(NodeId id, std::vector<NodeId>* corners) const;
   bool Rank();

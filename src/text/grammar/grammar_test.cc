@@ -144,6 +144,63 @@ TEST(Schema, OtherPropertiesComeAfterTheListedAndNeverUnderTheirNames) {
   EXPECT_FALSE(SchemaAccepts(schema, R"({"x":true,"aa":true})"));
 }
 
+TEST(Schema, KeysComeInAnyOrderIfAskedAndEachOnce) {
+  const JsonStyle any{.any_order = true};
+  const std::string schema =
+      R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"boolean"},
+          "c":{"type":"null"}},"required":["b"],"additionalProperties":{"type":"string"},
+          "maxProperties":3})";
+  EXPECT_TRUE(SchemaAccepts(schema, R"({"a":1,"b":true})", any));
+  EXPECT_TRUE(SchemaAccepts(schema, R"({"b":true,"a":1})", any));
+  EXPECT_TRUE(SchemaAccepts(schema, R"({"x":"","b":true,"c":null})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"x":"","a":1,"c":null})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"b":true,"b":true})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"a":1,"c":null})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"a":true,"b":true})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"b":true,})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"b":true,"a":1,"c":null,"x":""})", any));
+}
+
+TEST(Schema, ASetThatNothingCanFillIsNone) {
+  const JsonStyle any{.any_order = true};
+  for (const char* text :
+       {R"({"type":"object","required":["a"],"properties":{"a":{"$ref":"#"}}})",
+        R"({"type":"object","required":["a","b"],"maxProperties":1})",
+        R"({"type":"object","minProperties":2,"properties":{"a":{}},
+            "additionalProperties":false})"})
+    EXPECT_FALSE(CompileJsonSchema(Parse(text), any).ok()) << text;
+  // What cannot be begun is left out, and the rest stays.
+  const std::string schema =
+      R"({"type":"object","properties":{"a":{"type":"object","required":["a"],
+          "properties":{"a":{"$ref":"#/properties/a"}}},"b":{}},"additionalProperties":false})";
+  EXPECT_TRUE(SchemaAccepts(schema, R"({"b":1})", any));
+  EXPECT_FALSE(SchemaAccepts(schema, R"({"a":)", any));
+}
+
+TEST(Schema, WhereAReferenceLeadsMustNotDependOnADraftThatIsNotNamed) {
+  const std::string body =
+      R"("$id":"http://x/base/","definitions":{
+          "foo":{"$id":"http://x/foo.json","type":"string"},
+          "base_foo":{"$id":"foo.json","type":"number"}},
+          "allOf":[{"$id":"http://x/","$ref":"foo.json"}]})";
+  EXPECT_NE(SchemaError("{" + body).find("depends on the draft"), std::string::npos);
+  const std::string seven = R"({"$schema":"http://json-schema.org/draft-07/schema#",)" + body;
+  EXPECT_TRUE(SchemaAccepts(seven, "1"));
+  EXPECT_FALSE(SchemaAccepts(seven, "\"a\""));
+  const std::string later = R"({"$schema":"https://json-schema.org/draft/2020-12/schema",)" + body;
+  EXPECT_TRUE(SchemaAccepts(later, "\"a\""));
+  EXPECT_FALSE(SchemaAccepts(later, "1"));
+  // Beside a reference a keyword holds or is ignored, by draft; what fits both is the same for all.
+  const std::string beside =
+      R"("$ref":"#/definitions/a","maxLength":2,"definitions":{"a":{"type":"string"}}})";
+  EXPECT_TRUE(SchemaAccepts("{" + beside, "\"ab\""));
+  EXPECT_FALSE(SchemaAccepts("{" + beside, "\"abc\""));
+  EXPECT_NE(SchemaError(R"({"definitions":{"a":{"type":"string"}},
+                            "not":{"$ref":"#/definitions/a","maxLength":2}})")
+                .find("depends on the draft"),
+            std::string::npos);
+}
+
 TEST(Schema, NumbersKeepTheirBoundsDigitByDigit) {
   const auto integer = [](const char* bounds, int value) {
     return SchemaAccepts("{\"type\":\"integer\"," + std::string(bounds) + "}",

@@ -31,7 +31,7 @@ Matcher::Matcher(std::shared_ptr<const Grammar> grammar, const TokenTrie* trie,
 }
 
 size_t Matcher::bytes() const {
-  return frames_.bytes() + returns_.bytes() + states_.bytes() + steps_.bytes() +
+  return frames_.bytes() + returns_.bytes() + states_.bytes() + marks_.bytes() + steps_.bytes() +
          automata_.bytes() + scans_bytes_ + masks_.size() * trie_->words() * 8;
 }
 
@@ -137,6 +137,8 @@ void Matcher::ResumeFrame(const Frame& frame) {
       }
       ends = grammar_->node(child).nullable;
     }
+  } else if (node.kind == NodeKind::kSet) {
+    ends = ResumeSet(frame);
   } else {  // a repetition, of which `index` are done
     if (frame.index < node.max) {
       uint32_t next = frame.index + 1;
@@ -151,6 +153,69 @@ void Matcher::ResumeFrame(const Frame& frame) {
     frame_seen_[next] = epoch_;
     resuming_.push_back(next);
   }
+}
+
+SetRule::Done Matcher::DoneOf(const SetRule& rule, uint32_t marks) const {
+  const auto list = marks_.data(marks);
+  SetRule::Done done{.others = list[0] / 2};
+  done.parts = static_cast<uint32_t>(list.size() - 1);
+  while (done.required < done.parts && list[done.required + 1] <= rule.required) ++done.required;
+  return done;
+}
+
+// Whether the set may end here; what else may follow is entered.
+bool Matcher::ResumeSet(const Frame& frame) {
+  const Node& node = grammar_->node(frame.node);
+  const SetRule& rule = grammar_->set_rule(node);
+  const bool separated = (marks_.data(frame.index)[0] & 1) != 0;
+  if (separated || !rule.separated) EnterParts(frame.node, frame.index, frame.returns);
+  if (separated) return false;
+  const SetRule::Done done = DoneOf(rule, frame.index);
+  const uint32_t parts = node.count - 1 - rule.others;
+  SetRule::Done part = done, other = done;
+  ++part.parts;
+  ++other.others;
+  part.required = std::min(part.required + 1, rule.required);
+  const bool more = (done.parts < parts && rule.CanEnd(part, parts)) ||
+                    (rule.others && rule.CanEnd(other, parts));
+  if (rule.separated && more) {
+    const auto list = marks_.data(frame.index);
+    std::vector<uint32_t> marks(list.begin(), list.end());
+    marks[0] |= 1;
+    Enter(grammar_->child(node, 0),
+          InternFrame({frame.node, marks_.Intern(marks), frame.returns}));
+  }
+  return rule.MayEnd(done);
+}
+
+void Matcher::EnterParts(NodeId set, uint32_t marks, uint32_t returns) {
+  const Node& node = grammar_->node(set);
+  const SetRule& rule = grammar_->set_rule(node);
+  const auto data = marks_.data(marks);
+  std::vector<uint32_t> list(data.begin(), data.end());
+  const SetRule::Done before = DoneOf(rule, marks);
+  list[0] &= ~1u;
+  const uint32_t end = node.count - rule.others;
+  step_work_ += node.count;
+  size_t place = 1;  // where the next part would stand in the list
+  for (uint32_t i = 1; i < end; ++i) {
+    if (place < list.size() && list[place] == i) {
+      ++place;
+      continue;
+    }
+    SetRule::Done done = before;
+    ++done.parts;
+    done.required += i <= rule.required;
+    if (!rule.CanEnd(done, end - 1)) continue;
+    list.insert(list.begin() + static_cast<std::ptrdiff_t>(place), i);
+    Enter(grammar_->child(node, i), InternFrame({set, marks_.Intern(list), returns}));
+    list.erase(list.begin() + static_cast<std::ptrdiff_t>(place));
+  }
+  SetRule::Done done = before;
+  ++done.others;
+  if (!rule.others || !rule.CanEnd(done, end - 1)) return;
+  list[0] = 2 * std::min(done.others, rule.others_max());
+  Enter(grammar_->child(node, end), InternFrame({set, marks_.Intern(list), returns}));
 }
 
 void Matcher::Enter(NodeId node, std::span<const uint32_t> frames) {
@@ -214,6 +279,11 @@ void Matcher::Expand(NodeId id, uint32_t returns) {
         if (!grammar_->node(child).nullable) break;
       }
       break;
+    case NodeKind::kSet: {
+      const uint32_t none[1] = {0};
+      EnterParts(id, marks_.Intern(none), returns);
+      break;
+    }
     case NodeKind::kRepeat: {
       const uint32_t next = node.max == kUnbounded ? std::min(1u, node.min) : 1;
       Enter(grammar_->child(node, 0), InternFrame({id, next, returns}));

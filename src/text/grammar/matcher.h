@@ -77,7 +77,9 @@ class Matcher {
     uint32_t returns;  // set of frames
     auto operator<=>(const Config&) const = default;
   };
-  // What goes on when a lexeme or a node is done: `node`, from child or repetition `index` on.
+  // What goes on when a lexeme or a node is done: `node`, from child or repetition `index` on; of a
+  // set `index` is the list (in marks_) of 2 * others that were there, + 1 behind a separator, and of
+  // the parts that were, sorted.
   struct Frame {
     uint32_t node, index, returns;
   };
@@ -98,6 +100,9 @@ class Matcher {
   uint32_t InternFrame(Frame frame);
   void Resume(std::span<const uint32_t> frames);
   void ResumeFrame(const Frame& frame);
+  bool ResumeSet(const Frame& frame);
+  void EnterParts(NodeId set, uint32_t marks, uint32_t returns);
+  SetRule::Done DoneOf(const SetRule& rule, uint32_t marks) const;
   void Enter(NodeId node, std::span<const uint32_t> frames);
   void Enter(NodeId node, uint32_t frame) { Enter(node, std::span<const uint32_t>(&frame, 1)); }
   void ExpandAll();
@@ -124,7 +129,7 @@ class Matcher {
   bool limit_reached_ = false;
   MatchState start_ = kNoMatch;
 
-  Interner frames_, returns_, states_;
+  Interner frames_, returns_, states_, marks_;
   std::vector<uint8_t> flags_;
   FlatMap steps_;
   std::unordered_map<uint32_t, MatchState> after_;

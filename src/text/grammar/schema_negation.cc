@@ -21,12 +21,20 @@ Result<Forms> SchemaForms::Negative(const Json& schema) {
     return FormsOf(PartsOf(*target, true));
   }
   Forms forms;
+  size_t of_ref = 0;
   for (const auto& [key, value] : schema.items()) {
+    const size_t before = forms.size();
     LODE_ASSIGN(const bool done, NegateKeyword(schema, key, value, &forms));
+    if (key == "$ref") of_ref = forms.size() - before;
     if (!done)
       return Error(Code::kUnsupported, source_->PathOf(schema) + "/" + key +
                                            " cannot be enforced within not, if or oneOf");
   }
+  if (ref != nullptr && source_->draft_unknown() && forms.size() > of_ref)
+    return Error(Code::kUnsupported,
+                 source_->PathOf(schema) + ": whether what stands beside $ref holds within not, if "
+                                           "or oneOf depends on the draft",
+                 "name the draft with $schema");
   return forms;
 }
 

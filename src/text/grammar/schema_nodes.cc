@@ -308,11 +308,24 @@ class NodeMaker {
       return nothing_;
     }
     const uint32_t top = bounded_above ? object.max : std::max(min, 1u);
-    if ((properties.size() + 1) * (size_t{top} + 1) > kObjectNodesMax && top > 1) {
+    if (!style_.any_order && top > 1 &&
+        (properties.size() + 1) * (size_t{top} + 1) > kObjectNodesMax) {
       forms_.Refuse(forms_.PathOf(parts) + (bounded_above ? "/maxProperties" : "/minProperties"));
       return nothing_;
     }
     const NodeId entry = others ? OtherEntries(object) : nothing_;
+    if (style_.any_order) {
+      const SetRule rule{.others = others,
+                         .separated = true,
+                         .min = min,
+                         .max = bounded_above ? object.max : kUnbounded};
+      const auto part = [&](const ObjectForm::Property& property) -> Result<NodeId> {
+        return builder_.Sequence(
+            {builder_.Literal(QuoteJson(property.name)), colon_, NodeOf(property.parts)});
+      };
+      LODE_ASSIGN(const NodeId set, AnyOrder(properties, part, entry, rule));
+      return builder_.Sequence({open_object_, set, close_object_});
+    }
     std::vector<NodeId> after(top + 1);  // what may follow after so many
     for (uint32_t count = 0; count <= top; ++count)
       after[count] = Others(entry, count, min, bounded_above ? object.max : kUnbounded);
@@ -335,6 +348,23 @@ class NodeMaker {
       after = std::move(before);
     }
     return builder_.Sequence({open_object_, after[0], close_object_});
+  }
+
+  // `part` makes what is written of a property.
+  template <typename Part>
+  Result<NodeId> AnyOrder(const std::vector<ObjectForm::Property>& properties, const Part& part,
+                          NodeId other, SetRule rule) {
+    std::vector<NodeId> parts;
+    for (const bool required : {true, false}) {
+      for (const ObjectForm::Property& property : properties) {
+        if (property.required != required) continue;
+        LODE_ASSIGN(const NodeId node, part(property));
+        parts.push_back(node);
+        rule.required += required;
+      }
+    }
+    if (rule.others) parts.push_back(other);
+    return builder_.Set(comma_, parts, rule);
   }
 
   // Entries of names that are not listed, after `count` others.
@@ -360,14 +390,19 @@ class NodeMaker {
     }
     if (object.min > required) forms_.Refuse("#/minProperties");
     if (object.max < listed) forms_.Refuse("#/maxProperties");
-    NodeId after = builder_.Empty();
-    for (size_t i = object.properties.size(); i-- > 0;) {
-      const ObjectForm::Property& property = object.properties[i];
-      if (IsNever(property.parts) && !property.required) continue;
+    std::vector<ObjectForm::Property> properties = object.properties;
+    std::erase_if(properties, [](const auto& p) { return IsNever(p.parts) && !p.required; });
+    const auto part = [&](const ObjectForm::Property& property) -> Result<NodeId> {
       LODE_ASSIGN(const NodeId value, ElementValue(property.parts, tags));
-      const NodeId taken = builder_.Sequence(
-          {builder_.Literal(tags.before_key + property.name + tags.after_key), value, after});
-      after = property.required ? taken : builder_.Choice({taken, after});
+      return builder_.Sequence(
+          {builder_.Literal(tags.before_key + property.name + tags.after_key), value});
+    };
+    if (style_.any_order) return AnyOrder(properties, part, nothing_, {});
+    NodeId after = builder_.Empty();
+    for (size_t i = properties.size(); i-- > 0;) {
+      LODE_ASSIGN(const NodeId element, part(properties[i]));
+      const NodeId taken = builder_.Sequence({element, after});
+      after = properties[i].required ? taken : builder_.Choice({taken, after});
     }
     return after;
   }

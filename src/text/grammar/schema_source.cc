@@ -1,6 +1,7 @@
 #include "text/grammar/schema_source.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace lode::text::grammar {
 namespace {
@@ -66,73 +67,108 @@ std::string Unescape(std::string_view text) {  // of a pointer in a fragment: %X
 Result<SchemaSource> SchemaSource::Open(const Json& root) {
   SchemaSource source;
   source.root_ = &root;
-  source.bases_.push_back("");
-  source.resources_[""] = &root;
   const std::string draft = GetString(root, "$schema");
-  if (draft.find("draft-03") != std::string::npos || draft.find("draft-02") != std::string::npos ||
-      draft.find("draft-01") != std::string::npos)
+  const auto names = [&](std::initializer_list<const char*> parts) {
+    return std::any_of(parts.begin(), parts.end(),
+                       [&](const char* part) { return draft.find(part) != std::string::npos; });
+  };
+  if (names({"draft-03", "draft-02", "draft-01"}))
     return Error(Code::kUnsupported, "#/$schema: drafts before 4 are not supported",
                  "write it in draft 7 or 2020-12");
-  for (const char* old : {"draft-04", "draft-05", "draft-06", "draft-07"})
-    source.ref_hides_siblings_ |= draft.find(old) != std::string::npos;
-  LODE_TRY(source.Index(root, nullptr, "", 0, false, 0));
+  const bool four = names({"draft-04", "draft-05"}), seven = names({"draft-06", "draft-07"});
+  const bool later = names({"2019-09", "2020-12", "draft/next"});
+  source.ref_hides_siblings_ = four || seven;
+  source.draft_unknown_ = !four && !seven && !later;
+  if (four || source.draft_unknown_) source.readings_.push_back({.id = "id", .beside_ref = false});
+  if (seven || source.draft_unknown_)
+    source.readings_.push_back({.id = "$id", .beside_ref = false});
+  if (later || source.draft_unknown_)
+    source.readings_.push_back({.id = "$id", .beside_ref = true});
+  for (Reading& reading : source.readings_) reading.resources[""] = &root;
+  LODE_TRY(source.Index(root, nullptr, "", false, 0));
   return source;
 }
 
-Result<void> SchemaSource::Index(const Json& node, const Json* parent, const std::string& key,
-                                 int base, bool is_data, int depth) {
-  if (++nodes_ > kNodesMax) return Error(Code::kNoSpace, "the schema is too large");
-  if (depth > kDepthMax) return Error(Code::kNoSpace, "the schema is nested too deeply");
-  if (node.is_object() && !is_data) {
-    for (const char* id : {"$id", "id"}) {
-      const std::string name = GetString(node, id);
-      if (name.empty() || (ref_hides_siblings_ && FindKey(node, "$ref") != nullptr)) continue;
-      const std::string uri = ResolveUri(bases_[static_cast<size_t>(base)], name);
-      const size_t hash = uri.find('#');
-      if (hash != std::string::npos && hash + 1 < uri.size()) {
-        anchors_.try_emplace(uri, &node);  // drafts before 2019: "$id": "#name"
-        if (hash == 0 || name[0] == '#') continue;
-      }
-      bases_.push_back(uri.substr(0, hash));
-      base = static_cast<int>(bases_.size() - 1);
-      resources_.try_emplace(bases_.back(), &node);
-    }
-    for (const char* anchor : {"$anchor", "$dynamicAnchor"}) {
-      const std::string name = GetString(node, anchor);
-      if (!name.empty())
-        anchors_.try_emplace(bases_[static_cast<size_t>(base)] + "#" + name, &node);
+// The base below `node`, and the names that it has.
+int SchemaSource::AddIds(const Json& node, int base, Reading* reading) {
+  const std::string name = GetString(node, reading->id);
+  if (!name.empty() && (reading->beside_ref || FindKey(node, "$ref") == nullptr)) {
+    const std::string uri = ResolveUri(reading->bases[static_cast<size_t>(base)], name);
+    const size_t hash = uri.find('#');
+    const bool anchor = hash != std::string::npos && hash + 1 < uri.size();
+    if (anchor) reading->anchors.try_emplace(uri, &node);  // before 2019: "$id": "#name"
+    if (!anchor || (hash > 0 && name[0] != '#')) {
+      reading->bases.push_back(uri.substr(0, hash));
+      base = static_cast<int>(reading->bases.size() - 1);
+      reading->resources.try_emplace(reading->bases.back(), &node);
     }
   }
-  places_[&node] = {parent, key, base};
+  for (const char* anchor : {"$anchor", "$dynamicAnchor"}) {
+    const std::string label = GetString(node, anchor);
+    if (!label.empty())
+      reading->anchors.try_emplace(reading->bases[static_cast<size_t>(base)] + "#" + label, &node);
+  }
+  return base;
+}
+
+Result<void> SchemaSource::Index(const Json& node, const Json* parent, const std::string& key,
+                                 bool is_data, int depth) {
+  if (places_.size() >= kNodesMax) return Error(Code::kNoSpace, "the schema is too large");
+  if (depth > kDepthMax) return Error(Code::kNoSpace, "the schema is nested too deeply");
+  const size_t number = places_.size(), above = parent == nullptr ? 0 : places_[parent].number;
+  places_[&node] = {parent, key, number};
+  for (Reading& reading : readings_) {
+    const int base = parent == nullptr ? 0 : reading.base_of[above];
+    reading.base_of.push_back(node.is_object() && !is_data ? AddIds(node, base, &reading) : base);
+  }
   if (node.is_object()) {
     for (const auto& [name, child] : node.items()) {
       const bool data = is_data || name == "enum" || name == "const" || name == "default" ||
                         name == "examples" || name == "example";
-      LODE_TRY(Index(child, &node, name, base, data, depth + 1));
+      LODE_TRY(Index(child, &node, name, data, depth + 1));
     }
   } else if (node.is_array()) {
     for (size_t i = 0; i < node.size(); ++i)
-      LODE_TRY(Index(node[i], &node, std::to_string(i), base, is_data, depth + 1));
+      LODE_TRY(Index(node[i], &node, std::to_string(i), is_data, depth + 1));
   }
   return {};
 }
 
 Result<const Json*> SchemaSource::Resolve(const Json& schema, std::string_view ref) const {
   const auto place = places_.find(&schema);
-  const int base = place == places_.end() ? 0 : place->second.base;
+  const Json* target = nullptr;
+  std::optional<Error> error;
+  for (const Reading& reading : readings_) {
+    const int base = place == places_.end() ? 0 : reading.base_of[place->second.number];
+    const auto found = Resolve(reading, base, ref);
+    if (!found.ok()) {
+      error = found.error();
+    } else if (target != nullptr && target != *found) {
+      return Error(Code::kUnsupported,
+                   "where $ref " + std::string(ref) + " leads depends on the draft",
+                   "name the draft with $schema");
+    } else {
+      target = *found;
+    }
+  }
+  if (target == nullptr) return *error;
+  return target;
+}
+
+Result<const Json*> SchemaSource::Resolve(const Reading& reading, int base, std::string_view ref) {
   const size_t hash = ref.find('#');
   const std::string uri =
-      ResolveUri(bases_[static_cast<size_t>(base)], ref.substr(0, hash));
+      ResolveUri(reading.bases[static_cast<size_t>(base)], ref.substr(0, hash));
   const std::string_view fragment = hash == std::string_view::npos ? "" : ref.substr(hash + 1);
-  auto resource = resources_.find(uri);
-  if (resource == resources_.end())
+  const auto resource = reading.resources.find(uri);
+  if (resource == reading.resources.end())
     return Error(Code::kUnsupported,
                  "$ref " + std::string(ref) + " leads to another document",
                  "put what it refers to under $defs");
   if (fragment.empty()) return resource->second;
   if (fragment[0] != '/') {
-    const auto anchor = anchors_.find(uri + "#" + std::string(fragment));
-    if (anchor != anchors_.end()) return anchor->second;
+    const auto anchor = reading.anchors.find(uri + "#" + std::string(fragment));
+    if (anchor != reading.anchors.end()) return anchor->second;
     return Error(Code::kBadInput, "$ref " + std::string(ref) + ": there is no such anchor");
   }
   const Json* at = resource->second;
