@@ -1,8 +1,8 @@
 // What turns a JSON schema, a regular expression or a GBNF text into a Grammar.
 //
 // JSON is written as the options say, compact unless asked otherwise; object keys come in the order
-// of the schema, then those that only patternProperties or additionalProperties allow, or all in any
-// order if so asked. Numbers of an integer are digits without a fraction. Formats are
+// of the schema, then those that only patternProperties or additionalProperties allow, or all in
+// any order if so asked. Integers are digits without a fraction. Formats are
 // enforced; formats that no draft knows and unknown keywords are annotations, as the drafts say.
 // Nothing is enforced in part: a schema with a keyword that cannot be is refused, all such keywords
 // with their paths. Threads: free.

@@ -319,7 +319,8 @@ void GrammarBuilder::PruneSet(Node* node, const std::vector<bool>& productive) {
     --node->count;
   }
   NodeId* const end = children + node->count - rule.others;
-  NodeId* kept = std::remove_if(children + 1, end, [&](NodeId child) { return !productive[child]; });
+  const auto hopeless = [&](NodeId child) { return !productive[child]; };
+  NodeId* kept = std::remove_if(children + 1, end, hopeless);
   if (rule.others) *kept++ = *end;
   node->count = static_cast<uint32_t>(kept - children);
 }

@@ -32,8 +32,8 @@ struct Node {
   uint32_t rank = 0;   // whoever enters another node before a byte is read has the smaller rank
 };
 
-// Parts in any order, each at most once. The children are what stands between two of them, the parts
-// that must be there, those that may, and last, if there is one, what may come often.
+// Parts in any order, each at most once. The children are what stands between two of them, the
+// parts that must be there, those that may, and last, if there is one, what may come often.
 struct SetRule {
   uint32_t required = 0;
   bool others = false;     // the last child may come often; once it counts for `min`
@@ -108,7 +108,8 @@ class GrammarBuilder {
   NodeId Sequence(std::vector<NodeId> parts);
   NodeId Choice(std::vector<NodeId> parts);
   NodeId Repeat(NodeId part, uint32_t min, uint32_t max);
-  // `rule.required` says how many of `parts` must be there, `rule.others` that the last comes often.
+  // `rule.required` says how many of `parts` must be there, `rule.others` that the last may come
+  // often.
   NodeId Set(NodeId separator, const std::vector<NodeId>& parts, const SetRule& rule);
   NodeId Optional(NodeId part) { return Choice({Empty(), part}); }
   // A node that is defined later; it may be used meanwhile.

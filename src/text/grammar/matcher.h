@@ -77,8 +77,8 @@ class Matcher {
     uint32_t returns;  // set of frames
     auto operator<=>(const Config&) const = default;
   };
-  // What goes on when a lexeme or a node is done: `node`, from child or repetition `index` on; of a
-  // set `index` is the list (in marks_) of 2 * others that were there, + 1 behind a separator, and of
+  // What goes on when a lexeme or a node is done: `node`, from child or repetition `index` on. Of a
+  // set `index` is a list in marks_: 2 * the others that were there, + 1 behind a separator; then
   // the parts that were, sorted.
   struct Frame {
     uint32_t node, index, returns;

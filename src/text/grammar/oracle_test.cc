@@ -211,7 +211,7 @@ TEST(Oracle, WhatIsAcceptedIsValidAndWhatIsValidIsAcceptedInSomeOrder) {
 TEST(Oracle, InAnyOrderWhatIsAcceptedIsWhatIsValid) {
   const std::vector<Json> values = SmallValues();
   int compiled = 0;
-  for (uint32_t seed = 0; seed < 400; ++seed) {
+  for (uint32_t seed = 0; seed < 200; ++seed) {
     const Json schema = Schemas(seed).Any(2);
     const auto grammar = CompileJsonSchema(schema, {.any_order = true});
     if (!grammar.ok()) continue;
@@ -227,7 +227,7 @@ TEST(Oracle, InAnyOrderWhatIsAcceptedIsWhatIsValid) {
           << "seed " << seed << ": " << schema << " and " << value;
     }
   }
-  EXPECT_GT(compiled, 250);
+  EXPECT_GT(compiled, 125);
 }
 
 TEST(Oracle, NoPathEndsBeforeAValidValue) {
