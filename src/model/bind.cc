@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "kernels/panel.h"
 #include "model/config.h"
+#include "model/fields.h"
 #include "model/tensors.h"
 #include "tensor/blocks.h"
 
@@ -53,13 +54,6 @@ class Binder {
   Result<float> Scalar(const TensorInfo& info, size_t index = 0);
   Result<void> BindExperts(const TensorSlot& slot, std::vector<Weight>* weights);
   void Note(const Weight& weight);
-
-  Weight* MatrixOf(const TensorSlot& slot);
-  std::vector<float>* VectorOf(const TensorSlot& slot);
-  Layer& LayerOf(const TensorSlot& slot) {
-    auto& layers = slot.mtp ? model_.mtp.layers : model_.layers;
-    return layers[static_cast<size_t>(slot.layer)];
-  }
 
   Model& model_;
   const TensorSource& source_;
@@ -328,80 +322,9 @@ Result<void> Binder::Absent(const std::string& name) {
   return {};
 }
 
-Weight* Binder::MatrixOf(const TensorSlot& slot) {
-  switch (slot.row->role) {
-    case Role::kEmbedding:
-      return &model_.embedding;
-    case Role::kHead:
-      return &model_.head;
-    case Role::kMtpProjection:
-      return &model_.mtp.projection;
-    case Role::kMambaIn:
-      return &LayerOf(slot).mamba2.in;
-    case Role::kMambaOut:
-      return &LayerOf(slot).mamba2.out;
-    case Role::kQuery:
-      return &LayerOf(slot).attention.query;
-    case Role::kKey:
-      return &LayerOf(slot).attention.key;
-    case Role::kValue:
-      return &LayerOf(slot).attention.value;
-    case Role::kAttentionOut:
-      return &LayerOf(slot).attention.out;
-    case Role::kUp:
-      return &LayerOf(slot).mlp.up;
-    case Role::kDown:
-      return &LayerOf(slot).mlp.down;
-    case Role::kRouter:
-      return &LayerOf(slot).moe.router;
-    case Role::kSharedUp:
-      return &LayerOf(slot).moe.shared_up;
-    case Role::kSharedDown:
-      return &LayerOf(slot).moe.shared_down;
-    case Role::kLatentDown:
-      return &LayerOf(slot).moe.latent_down;
-    case Role::kLatentUp:
-      return &LayerOf(slot).moe.latent_up;
-    default:
-      return nullptr;
-  }
-}
-
-std::vector<float>* Binder::VectorOf(const TensorSlot& slot) {
-  switch (slot.row->role) {
-    case Role::kFinalNorm:
-      return &model_.final_norm;
-    case Role::kMtpEmbeddingNorm:
-      return &model_.mtp.embedding_norm;
-    case Role::kMtpHiddenNorm:
-      return &model_.mtp.hidden_norm;
-    case Role::kMtpFinalNorm:
-      return &model_.mtp.final_norm;
-    case Role::kNorm:
-      return &LayerOf(slot).norm;
-    case Role::kMambaConv:
-      return &LayerOf(slot).mamba2.conv;
-    case Role::kMambaConvBias:
-      return &LayerOf(slot).mamba2.conv_bias;
-    case Role::kMambaA:
-      return &LayerOf(slot).mamba2.a;
-    case Role::kMambaD:
-      return &LayerOf(slot).mamba2.d;
-    case Role::kMambaDtBias:
-      return &LayerOf(slot).mamba2.dt_bias;
-    case Role::kMambaNorm:
-      return &LayerOf(slot).mamba2.norm;
-    case Role::kRouterBias:
-      return &LayerOf(slot).moe.bias;
-    default:
-      return nullptr;
-  }
-}
-
 Result<void> Binder::BindSlot(const TensorSlot& slot) {
   if (slot.experts > 0) {
-    MoeWeights& moe = LayerOf(slot).moe;
-    return BindExperts(slot, slot.row->role == Role::kExpertUp ? &moe.up : &moe.down);
+    return BindExperts(slot, ExpertsOf(&model_, slot));
   }
   std::string name;
   const TensorInfo* info = Find(slot, 0, &name);
@@ -409,12 +332,12 @@ Result<void> Binder::BindSlot(const TensorSlot& slot) {
     return Absent(name);
   }
   if (slot.row->kind == Kind::kVector) {
-    std::vector<float>* target = VectorOf(slot);
+    std::vector<float>* target = VectorOf(&model_, slot);
     LODE_CHECK(target != nullptr);
     LODE_ASSIGN(*target, Vector(slot, *info));
     return {};
   }
-  Weight* target = MatrixOf(slot);
+  Weight* target = MatrixOf(&model_, slot);
   LODE_CHECK(target != nullptr);
   LODE_ASSIGN(*target, Matrix(*info, slot.shape));
   Note(*target);

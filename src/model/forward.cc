@@ -240,6 +240,10 @@ void Runner::RunLayer(const Layer& layer, int64_t index, bool mtp, int64_t rows,
   }
 }
 
+void Runner::ForwardLayer(int64_t index, int64_t rows, std::span<const SequenceView> sequences) {
+  RunLayer(model_.layers[static_cast<size_t>(index)], index, false, rows, sequences);
+}
+
 void Runner::Forward(const Batch& batch) {
   const auto rows = static_cast<int64_t>(batch.tokens.size());
   const int64_t width = model_.spec.width;

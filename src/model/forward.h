@@ -46,6 +46,8 @@ class Workspace {
   float* gathered = nullptr;      // [R top_k, X]
   float* expert_mid = nullptr;    // [R top_k, F]
   float* expert_out = nullptr;    // [R top_k, X]
+  // Of a Mamba layer before its gated norm, [R, inner], where somebody wants it (model/backward.h).
+  float* scanned = nullptr;
 
  private:
   std::byte* memory_ = nullptr;
@@ -99,6 +101,9 @@ class Runner {
 
   // nullptr: nobody looks. Use it with f32 activations, where inputs are what the model says.
   void Observe(InputObserver* observer) { observer_ = observer; }
+
+  // One layer of the trunk on the rows in workspace().x, as Forward runs it.
+  void ForwardLayer(int64_t index, int64_t rows, std::span<const SequenceView> sequences);
 
   // Called before every layer and before the head, when no kernel runs: a place to exchange weights
   // for others of the same value.

@@ -84,6 +84,7 @@ void Mamba2Forward(BlockRun& run, const Mamba2Spec& spec, const Mamba2Weights& w
   const kernels::MatMulJob project = {&weights.in, w.u, width, w.wide, stride, run.rows};
   run.MatMul(project);
   Mamba2Recurrence(run, spec, weights, place);
+  if (w.scanned != nullptr) std::copy_n(w.mixed, run.rows * inner, w.scanned);
   // The gate multiplies before the norm.
   kernels::GatedRmsNorm(run.kernels, w.mixed, inner, w.wide, stride, weights.norm.data(),
                         run.epsilon, run.rows, inner, spec.groups);

@@ -1,0 +1,222 @@
+#include "train/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "base/check.h"
+#include "model/fields.h"
+#include "model/tensors.h"
+
+namespace lode::train {
+
+using model::LayerGrad;
+using model::Role;
+using model::TensorSlot;
+using model::Weight;
+
+namespace {
+
+constexpr tensor::DType kType = tensor::DType::kF32;
+
+int64_t Floats(uint64_t bytes) { return static_cast<int64_t>(bytes / sizeof(float)); }
+
+// What gathers for a matrix that is not one of several experts; nullptr: the embedding.
+model::MatrixGrad* GradOf(model::ModelGrad* grad, const TensorSlot& slot) {
+  LayerGrad* layer =
+      slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
+  switch (slot.row->role) {
+    case Role::kHead:
+      return &grad->head;
+    case Role::kMambaIn:
+      return &layer->mamba2.in;
+    case Role::kMambaOut:
+      return &layer->mamba2.out;
+    case Role::kQuery:
+      return &layer->attention.query;
+    case Role::kKey:
+      return &layer->attention.key;
+    case Role::kValue:
+      return &layer->attention.value;
+    case Role::kAttentionOut:
+      return &layer->attention.out;
+    case Role::kUp:
+      return &layer->mlp.up;
+    case Role::kDown:
+      return &layer->mlp.down;
+    case Role::kRouter:
+      return &layer->moe.router;
+    case Role::kSharedUp:
+      return &layer->moe.shared_up;
+    case Role::kSharedDown:
+      return &layer->moe.shared_down;
+    case Role::kLatentDown:
+      return &layer->moe.latent_down;
+    case Role::kLatentUp:
+      return &layer->moe.latent_up;
+    default:
+      return nullptr;
+  }
+}
+
+float** VectorGradOf(model::ModelGrad* grad, const TensorSlot& slot) {
+  LayerGrad* layer =
+      slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
+  switch (slot.row->role) {
+    case Role::kFinalNorm:
+      return &grad->final_norm;
+    case Role::kNorm:
+      return &layer->norm;
+    case Role::kMambaConv:
+      return &layer->mamba2.conv;
+    case Role::kMambaConvBias:
+      return &layer->mamba2.conv_bias;
+    case Role::kMambaA:
+      return &layer->mamba2.a;
+    case Role::kMambaD:
+      return &layer->mamba2.d;
+    case Role::kMambaDtBias:
+      return &layer->mamba2.dt_bias;
+    case Role::kMambaNorm:
+      return &layer->mamba2.norm;
+    default:
+      return nullptr;
+  }
+}
+
+// The numbers of a weight as they are multiplied: with its scales.
+void Decode(const Weight& w, float* out) {
+  for (int64_t r = 0; r < w.rows; ++r) {
+    float* row = out + r * w.cols;
+    kernels::DecodeColumns(w, r, 0, w.cols, row);
+    const float scale = w.row_scales != nullptr ? w.row_scales[r] : w.scale;
+    if (scale != 1.0f) {
+      for (int64_t c = 0; c < w.cols; ++c) row[c] *= scale;
+    }
+  }
+}
+
+}  // namespace
+
+float* Parameters::Take(int64_t floats) {
+  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
+  memory_.emplace_back(static_cast<float*>(std::aligned_alloc(64, std::max<size_t>(64, bytes))),
+                       std::free);
+  LODE_CHECK(memory_.back() != nullptr);
+  std::fill_n(memory_.back().get(), floats, 0.0f);
+  return memory_.back().get();
+}
+
+void Parameters::AddMatrix(const std::string& name, const tensor::Shape& shape, Weight* weight,
+                           model::MatrixGrad* grad, bool decays) {
+  const int64_t count = weight->rows * weight->cols;
+  float* master = Take(count);
+  float* gradient = Take(count);
+  Decode(*weight, master);
+  Weight own;
+  own.dtype = kType;
+  own.rows = weight->rows;
+  own.cols = weight->cols;
+  own.data = reinterpret_cast<const std::byte*>(master);
+  own.row_bytes = weight->cols * static_cast<int64_t>(sizeof(float));
+  *weight = own;
+  Matrix matrix = {weight, grad, master, nullptr, nullptr};
+  if (grad != nullptr) {
+    grad->dw = gradient;
+    matrix.panels = reinterpret_cast<std::byte*>(
+        Take(Floats(kernels::PackedMatrixBytes(own.rows, own.cols, kType))));
+    matrix.turned = reinterpret_cast<std::byte*>(
+        Take(Floats(kernels::PackedMatrixBytes(own.cols, own.rows, kType))));
+  } else {
+    grad_.embedding = gradient;
+  }
+  matrices_.push_back(matrix);
+  const auto size = static_cast<size_t>(count);
+  all_.push_back({name, shape, Form::kMatrix, decays, {master, size}, {gradient, size}});
+  count_ += count;
+}
+
+void Parameters::Collect() {
+  grad_.layers.resize(model_->layers.size());
+  for (const TensorSlot& slot : model::ListTensors(model_->spec)) {
+    if (slot.experts > 0) {
+      model::MoeGrad& moe = grad_.layers[static_cast<size_t>(slot.layer)].moe;
+      auto& grads = slot.row->role == Role::kExpertUp ? moe.up : moe.down;
+      auto& weights = *model::ExpertsOf(model_, slot);
+      grads.resize(weights.size());
+      for (size_t e = 0; e < weights.size(); ++e) {
+        AddMatrix(model::ExpertName(slot.hugging_face.front(), static_cast<int64_t>(e)), slot.shape,
+                  &weights[e], &grads[e], true);
+      }
+      continue;
+    }
+    if (Weight* weight = model::MatrixOf(model_, slot)) {
+      const bool embedding = slot.row->role == Role::kEmbedding;
+      AddMatrix(slot.hugging_face.front(), slot.shape, weight, GradOf(&grad_, slot), !embedding);
+      continue;
+    }
+    float** gradient = VectorGradOf(&grad_, slot);
+    if (gradient == nullptr) continue;
+    std::vector<float>* values = model::VectorOf(model_, slot);
+    const size_t size = values->size();
+    *gradient = Take(static_cast<int64_t>(size));
+    Parameter p = {slot.hugging_face.front(), slot.shape, Form::kVector, false,
+                   {values->data(), size},    {*gradient, size}};
+    if (slot.row->role == Role::kMambaConv) p.form = Form::kConvolution;
+    if (slot.row->role == Role::kMambaA) {
+      p.form = Form::kLogDecay;
+      float* logs = Take(static_cast<int64_t>(size));
+      for (size_t i = 0; i < size; ++i) logs[i] = std::log(-(*values)[i]);
+      p.value = {logs, size};
+      p.gradient = {Take(static_cast<int64_t>(size)), size};
+      decays_.push_back({all_.size(), values, {*gradient, size}});
+    }
+    all_.push_back(p);
+    count_ += static_cast<int64_t>(size);
+  }
+}
+
+Result<std::unique_ptr<Parameters>> Parameters::Make(model::Model* model,
+                                                     kernels::Context* kernels) {
+  if (!model->mtp.layers.empty()) {
+    return Error(Code::kUnsupported, "the MTP head of this model cannot be trained yet");
+  }
+  if (model->spec.tied_head) {
+    return Error(Code::kUnsupported, "a head that is the embedding cannot be trained yet");
+  }
+  std::unique_ptr<Parameters> parameters(new Parameters(model, kernels));
+  parameters->Collect();
+  parameters->Publish();
+  return parameters;
+}
+
+void Parameters::ClearGradients() {
+  for (Parameter& p : all_) std::fill(p.gradient.begin(), p.gradient.end(), 0.0f);
+  for (Decay& d : decays_) std::fill(d.da.begin(), d.da.end(), 0.0f);
+}
+
+void Parameters::FinishGradients() {
+  for (Decay& d : decays_) {
+    Parameter& p = all_[d.parameter];
+    // a = -exp(log), so da / dlog = a
+    for (size_t i = 0; i < d.da.size(); ++i) p.gradient[i] += d.da[i] * (*d.a)[i];
+    std::fill(d.da.begin(), d.da.end(), 0.0f);
+  }
+}
+
+void Parameters::Publish() {
+  for (Decay& d : decays_) {
+    const Parameter& p = all_[d.parameter];
+    for (size_t i = 0; i < p.value.size(); ++i) (*d.a)[i] = -std::exp(p.value[i]);
+  }
+  for (const Matrix& m : matrices_) {
+    if (m.grad == nullptr) continue;
+    const int64_t rows = m.weight->rows, cols = m.weight->cols;
+    m.weight->packed =
+        kernels::PackRows(*kernels_, m.master, cols, rows, cols, kType, m.panels).packed;
+    m.grad->turned =
+        kernels::PackTransposed(*kernels_, m.master, cols, rows, cols, kType, m.turned);
+  }
+}
+
+}  // namespace lode::train
