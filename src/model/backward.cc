@@ -227,12 +227,7 @@ void Backward::Loss(std::span<const int32_t> rows, const int32_t* targets,
   const int64_t piece = std::min(kLossRows, space_->rows_max);
   for (int64_t begin = 0; begin < std::ssize(rows); begin += piece) {
     const int64_t count = std::min(piece, std::ssize(rows) - begin);
-    for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(space_->hidden + i * width,
-                  runner_->workspace().hidden + rows[static_cast<size_t>(begin + i)] * width,
-                  floats);
-    }
-    runner_->Head(space_->hidden, count, space_->logits);
+    LogitsOf(rows.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
     kernels::CrossEntropy(space_->context, space_->logits, count, spec.vocabulary, targets + begin,
                           coefficients + begin, log_probabilities + begin,
                           entropies == nullptr ? nullptr : entropies + begin);
@@ -242,6 +237,29 @@ void Backward::Loss(std::span<const int32_t> rows, const int32_t* targets,
     for (int64_t i = 0; i < count; ++i) {
       std::memcpy(w.dx + rows[static_cast<size_t>(begin + i)] * width, w.du + i * width, floats);
     }
+  }
+}
+
+void Backward::LogitsOf(std::span<const int32_t> rows) {
+  const int64_t width = runner_->model().spec.width;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(space_->hidden + static_cast<int64_t>(i) * width,
+                runner_->workspace().hidden + rows[i] * width,
+                static_cast<size_t>(width) * sizeof(float));
+  }
+  runner_->Head(space_->hidden, std::ssize(rows), space_->logits);
+}
+
+void Backward::LogProbabilities(std::span<const int32_t> rows, const int32_t* targets,
+                                float* log_probabilities) {
+  const auto piece = static_cast<size_t>(std::min(kLossRows, space_->rows_max));
+  const std::vector<float> none(piece, 0.0f);
+  for (size_t begin = 0; begin < rows.size(); begin += piece) {
+    const size_t count = std::min(piece, rows.size() - begin);
+    LogitsOf(rows.subspan(begin, count));
+    kernels::CrossEntropy(space_->context, space_->logits, static_cast<int64_t>(count),
+                          runner_->model().spec.vocabulary, targets + begin, none.data(),
+                          log_probabilities + begin, nullptr);
   }
 }
 
@@ -269,6 +287,7 @@ double Backward::Run(std::span<const int32_t> tokens, std::span<const SequenceVi
     const LayerGrad& own = grad->layers[at];
     BackwardRun run = {context, w,      kept,    options, rows,
                        width,   ranges, epsilon, runner_->numerics().kv};
+    if (options.loads != nullptr) run.loads = &(*options.loads)[at];
     switch (layer.spec.kind) {
       case BlockKind::kMamba2:
         Mamba2Backward(run, layer.spec.mamba2, layer.mamba2, own.mamba2);

@@ -97,7 +97,9 @@ class Tape {
 
 struct BackwardOptions {
   double balance = 0.0;       // of the balancing loss of routers (kernels/grad.h)
-  bool router_frozen = false; // gradients still flow through the experts' weights to the stream
+  bool router_frozen = false;  // gradients still flow through the experts' weights to the stream
+  // If wanted: rows that each expert of each layer got are added here.
+  std::vector<std::vector<int64_t>>* loads = nullptr;
 };
 
 // Life: as the runner's. Threads: one pass at a time.
@@ -118,12 +120,19 @@ class Backward {
   void Loss(std::span<const int32_t> rows, const int32_t* targets, const float* coefficients,
             int64_t all_rows, ModelGrad* grad, float* log_probabilities, float* entropies);
 
+  // Only the log-probabilities, without any gradient.
+  void LogProbabilities(std::span<const int32_t> rows, const int32_t* targets,
+                        float* log_probabilities);
+
   // From dhidden down to the embedding. Returns the balancing losses' sum.
   double Run(std::span<const int32_t> tokens, std::span<const SequenceView> sequences, Tape* tape,
              const BackwardOptions& options, ModelGrad* grad);
 
  private:
   struct Space;
+  // Logits of these rows of workspace().hidden, whose copies stay beside them.
+  void LogitsOf(std::span<const int32_t> rows);
+
   Runner* runner_;
   std::unique_ptr<Space> space_;
 };

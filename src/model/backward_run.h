@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "model/backward.h"
 
@@ -53,6 +54,7 @@ struct BackwardRun {
   std::span<const kernels::RowRange> sequences;
   float epsilon;
   kernels::KvType kv;
+  std::vector<int64_t>* loads = nullptr;  // of the layer's experts
   double balance_loss = 0.0;
 
   // dx (=, or += with `add`) dy W and dw += dy^T x of every product, in one region of work; none

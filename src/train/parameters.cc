@@ -100,9 +100,10 @@ void Decode(const Weight& w, float* out) {
 
 float* Parameters::Take(int64_t floats) {
   const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-  memory_.emplace_back(static_cast<float*>(std::aligned_alloc(64, std::max<size_t>(64, bytes))),
+  memory_.emplace_back(static_cast<float*>(std::aligned_alloc(64, bytes)),
                        std::free);
   LODE_CHECK(memory_.back() != nullptr);
+  taken_ += bytes;
   std::fill_n(memory_.back().get(), floats, 0.0f);
   return memory_.back().get();
 }
@@ -189,6 +190,31 @@ Result<std::unique_ptr<Parameters>> Parameters::Make(model::Model* model,
   parameters->Publish();
   return parameters;
 }
+
+uint64_t Parameters::Bytes(const model::ModelSpec& spec) {
+  uint64_t bytes = 0;
+  const auto align = [](uint64_t count) { return (count + 63) / 64 * 64; };
+  for (const TensorSlot& slot : model::ListTensors(spec)) {
+    int64_t count = 0;
+    tensor::CountElements(slot.shape, &count);
+    const auto each = static_cast<uint64_t>(count) * sizeof(float);
+    if (slot.row->kind == model::Kind::kVector) {
+      if (slot.row->role == Role::kRouterBias) continue;
+      bytes += align(each) * (slot.row->role == Role::kMambaA ? 3 : 1);
+      continue;
+    }
+    uint64_t one = 2 * align(each);
+    if (slot.row->role != Role::kEmbedding) {
+      const int64_t rows = slot.shape.front(), cols = slot.shape.back();
+      one += align(kernels::PackedMatrixBytes(rows, cols, kType)) +
+             align(kernels::PackedMatrixBytes(cols, rows, kType));
+    }
+    bytes += one * static_cast<uint64_t>(std::max<int64_t>(1, slot.experts));
+  }
+  return bytes;
+}
+
+uint64_t Parameters::taken() const { return taken_; }
 
 void Parameters::ClearGradients() {
   for (Parameter& p : all_) std::fill(p.gradient.begin(), p.gradient.end(), 0.0f);

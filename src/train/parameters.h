@@ -42,6 +42,7 @@ class Parameters {
 
   // Masters, gradients and both sets of panels, to the byte.
   static uint64_t Bytes(const model::ModelSpec& spec);
+  uint64_t taken() const;
 
   std::span<Parameter> all() { return all_; }
   model::ModelGrad& grad() { return grad_; }
@@ -78,6 +79,7 @@ class Parameters {
   std::vector<Decay> decays_;
   model::ModelGrad grad_;
   int64_t count_ = 0;
+  uint64_t taken_ = 0;
   // Each taken once; their addresses stay.
   std::vector<std::unique_ptr<float, void (*)(void*)>> memory_;
   float* Take(int64_t floats);

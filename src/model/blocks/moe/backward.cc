@@ -24,6 +24,9 @@ void ExpertsBackward(BackwardRun& run, const MoeSpec& spec, const MoeGrad& grad,
   kernels::CombineExpertsBackward(run.kernels, t.slot_rows, t.slot_weights, dsum, input, run.rows,
                                   spec.top_k, input, w.out, input);
   const std::vector<int64_t> begin = Begins(spec, run.rows, t.expert_ids);
+  for (size_t e = 0; run.loads != nullptr && e + 1 < begin.size(); ++e) {
+    (*run.loads)[e] += begin[e + 1] - begin[e];
+  }
   std::vector<LinearGrad> products;
   const auto each = [&](const float* x, int64_t inputs, const float* dy, int64_t outputs,
                         const std::vector<MatrixGrad>& matrices, float* dx) {
