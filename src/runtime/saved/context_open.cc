@@ -83,9 +83,13 @@ Result<void> ContextSource::Populate(uint64_t offset, uint64_t bytes) const {
   if (!owns_map_ || bytes == 0) return {};
   const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   const uint64_t begin = offset / page * page;
-  if (::madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin,
-                MADV_POPULATE_READ) != 0 &&
-      errno == EFAULT) {
+  // The size first: where pages cannot be asked for, a shortened file would be a signal.
+  struct stat info;
+  const bool shorter = ::fstat(descriptor_, &info) != 0 ||
+                       static_cast<uint64_t>(info.st_size) < offset + bytes;
+  if (shorter || (::madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin,
+                            MADV_POPULATE_READ) != 0 &&
+                  errno == EFAULT)) {
     return Error(Code::kBadInput, "the file has become shorter, or the disk cannot read it");
   }
   return {};
