@@ -43,6 +43,7 @@ Result<ScriptLine> ReadLine(const Json& json, const text::Tokenizer& tokenizer) 
   const Json* match = FindKey(json, "match");
   if (match != nullptr && match->is_string()) line.match = match->get<std::string>();
   LODE_ASSIGN(line.tokens, ReadTokens(json, tokenizer));
+  line.times = GetInt(json, "times");
   line.start_ms = GetInt(json, "start_ms");
   line.delay_ms = GetInt(json, "delay_ms");
   line.fail = GetString(json, "fail");
@@ -105,6 +106,8 @@ Result<Ticket> ScriptBackend::Submit(TokenRequest request, std::shared_ptr<Token
   Play play;
   for (const ScriptLine& line : script_.lines) {
     if (line.match && request.said.find(*line.match) == std::string::npos) continue;
+    if (line.times > 0 && played_[&line] >= line.times) continue;
+    ++played_[&line];
     play.line = &line;
     break;
   }

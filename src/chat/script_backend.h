@@ -4,10 +4,11 @@
 // A script is JSON lines:
 //   {"match": "weather", "text": "It rains.", "delay_ms": 5}
 // `match`: the last message must contain it; null or absent: anything. The first line that fits is
-// played, any number of times. What is played: "tokens" [ids], "text", or "pieces" [texts that
-// become tokens each for itself]. Besides: "start_ms" before the first token, "delay_ms" before
-// each other, "fail": a sentence that the answer ends with as an error of the engine's. One line
-// may be {"running_max": n, "queue_max": n, "context": n}: limits, as an engine has them.
+// played, "times" times at most or any number of times. What is played: "tokens" [ids], "text", or
+// "pieces" [texts that become tokens each for itself]. Besides: "start_ms" before the first token,
+// "delay_ms" before each other, "fail": a sentence that the answer ends with as an error of the
+// engine's. One line may be {"running_max": n, "queue_max": n, "context": n}: limits, as an engine
+// has them.
 #pragma once
 
 #include <chrono>
@@ -30,6 +31,7 @@ namespace lode::chat {
 struct ScriptLine {
   std::optional<std::string> match;
   std::vector<int32_t> tokens;
+  int64_t times = 0;  // 0: any number
   int64_t start_ms = 0, delay_ms = 0;
   std::string fail;
 };
@@ -77,6 +79,7 @@ class ScriptBackend : public Backend {
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   std::map<Ticket, Play> plays_;
+  std::map<const ScriptLine*, int64_t> played_;
   std::deque<std::vector<int32_t>> prompts_;  // the newest few, for what "need no computing"
   Ticket next_ticket_ = 1;
   int64_t running_ = 0;
