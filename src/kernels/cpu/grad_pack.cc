@@ -46,6 +46,21 @@ class PanelWriter {
     }
   }
 
+  // The same of m^T, m [inputs, outputs] with stride: whole panels are copied row by row.
+  void WriteTurned(int64_t panel, const float* m, int64_t stride) const {
+    const int64_t first = panel * kPanelRows;
+    if (type_ != tensor::DType::kF32 || first + kPanelRows > outputs_) {
+      Write(panel, [&](int64_t output, int64_t input) { return m[input * stride + output]; });
+      return;
+    }
+    const int64_t padded = records_ * kRecordCols;
+    auto* to = reinterpret_cast<float*>(out_) + panel * padded * kPanelRows;
+    for (int64_t k = 0; k < inputs_; ++k, to += kPanelRows) {
+      std::memcpy(to, m + k * stride + first, kPanelRows * sizeof(float));
+    }
+    std::fill_n(to, (padded - inputs_) * kPanelRows, 0.0f);
+  }
+
   Weight weight() const {
     Weight w;
     w.dtype = type_;
@@ -75,9 +90,7 @@ Weight PackTransposed(Context& context, const float* m, int64_t stride, int64_t 
                       tensor::DType type, std::byte* out) {
   const PanelWriter writer(cols, rows, type, out);
   context.pool().ParallelFor(writer.panels(), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin; p < end; ++p) {
-      writer.Write(p, [&](int64_t output, int64_t input) { return m[input * stride + output]; });
-    }
+    for (int64_t p = begin; p < end; ++p) writer.WriteTurned(p, m, stride);
   });
   return writer.weight();
 }
