@@ -191,7 +191,9 @@ bool Lengths::Build(Automata* automata, Automata::State start) {
   constexpr size_t kStatesMax = 4096, kWorkMax = 10000000, kSetsMax = 4096;
   const std::vector<Automata::State> order = automata->Explore(start, kStatesMax);
   if (order.empty()) return false;
-  for (uint32_t i = 0; i < order.size(); ++i) index_[order[i]] = i;
+  states_ = static_cast<uint32_t>(order.size());
+  number_of_.assign(*std::max_element(order.begin(), order.end()) + size_t{1}, UINT32_MAX);
+  for (uint32_t i = 0; i < order.size(); ++i) number_of_[order[i]] = i;
   struct Edge {
     uint32_t from, to;
     bool tick;
@@ -202,7 +204,7 @@ bool Lengths::Build(Automata* automata, Automata::State start) {
     for (int byte = 0; byte < 256; ++byte) {
       const uint32_t next = automata->Next(order[i], static_cast<uint8_t>(byte));
       if ((next & ~Automata::kTick) == Automata::kDead) continue;
-      const Edge edge{i, index_.at(next & ~Automata::kTick), (next & Automata::kTick) != 0};
+      const Edge edge{i, number_of_[next & ~Automata::kTick], (next & Automata::kTick) != 0};
       if (edges.empty() || !(edges.back() == edge)) edges.push_back(edge);
     }
   }
@@ -235,14 +237,12 @@ bool Lengths::Build(Automata* automata, Automata::State start) {
   }
 }
 
-bool Lengths::Possible(Automata::State state, uint64_t low, uint64_t high) const {
-  const auto it = index_.find(state);
-  if (it == index_.end()) return false;
+bool Lengths::PossibleAt(uint32_t number, uint64_t low, uint64_t high) const {
   const size_t head = sets_.size() - period_;  // sets_[head..] repeat
   for (uint64_t length = low; length <= high; ++length) {
     if (length >= head + period_ && length >= low + period_) return false;  // all were seen
     const size_t set = length < sets_.size() ? length : head + (length - head) % period_;
-    if (sets_[set][it->second]) return true;
+    if (sets_[set][number]) return true;
   }
   return false;
 }

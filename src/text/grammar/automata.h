@@ -94,10 +94,20 @@ class Lengths {
   bool Build(Automata* automata, Automata::State start);
   // Whether some number of `low` to `high` further characters is possible. A state that was not
   // explored has none.
-  bool Possible(Automata::State state, uint64_t low, uint64_t high) const;
+  bool Possible(Automata::State state, uint64_t low, uint64_t high) const {
+    const uint32_t number = NumberOf(state);
+    return number < states_ && PossibleAt(number, low, high);
+  }
+  // The same by the state's number among those that were explored: below states() for these.
+  bool PossibleAt(uint32_t number, uint64_t low, uint64_t high) const;
+  uint32_t states() const { return states_; }
+  uint32_t NumberOf(Automata::State state) const {
+    return state < number_of_.size() ? number_of_[state] : UINT32_MAX;
+  }
 
  private:
-  std::unordered_map<Automata::State, uint32_t> index_;
+  uint32_t states_ = 0;
+  std::vector<uint32_t> number_of_;
   std::vector<std::vector<bool>> sets_;  // by number of characters; the last `period_` repeat
   size_t period_ = 1;
 };

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <functional>
+#include <random>
 
 #include "base/utf8.h"
 #include "text/grammar/compile.h"
@@ -190,6 +191,141 @@ TEST(Hostile, GrammarsOfEveryKindEnd) {
     Bounded(name, [&, &text = text, &name = name] {
       Walk(CompileGbnf(text), name, std::string(2000, 'a'));
     });
+}
+
+// Bounds by kind, in what is built and not in seconds, so that a machine's speed does not matter.
+struct Cost {
+  Code code = Code::kInternal;  // of the refusal
+  bool compiled = false;
+  size_t nodes = 0, terms = 0, bytes = 0;  // of the grammar
+  size_t walked = 0;                       // bytes of the matcher behind a walk
+  bool accepted = false;                   // all of the walk
+};
+
+Cost CostOf(const Result<std::shared_ptr<const Grammar>>& grammar, std::string_view text,
+            size_t matcher_bytes_max = size_t{64} << 20) {
+  Cost cost;
+  if (!grammar.ok()) {
+    cost.code = grammar.error().code();
+    EXPECT_FALSE(grammar.error().message().empty());
+    return cost;
+  }
+  cost.compiled = true;
+  cost.nodes = (*grammar)->nodes();
+  cost.terms = (*grammar)->automata().terms().size();
+  cost.bytes = (*grammar)->bytes();
+  Matcher matcher(*grammar, &ByteTrie(), {.bytes_max = matcher_bytes_max, .work_max = 10000000});
+  cost.accepted = matcher.StepAll(matcher.Start(), text) != kNoMatch;
+  cost.walked = matcher.bytes();
+  return cost;
+}
+
+TEST(HostileByKind, DeepNestingIsWalkedOrRefused) {
+  const Cost deep = CostOf(CompileJsonSchema(Nested(100)), std::string(100, '['));
+  EXPECT_TRUE(deep.accepted);
+  EXPECT_LT(deep.nodes, 2000u);
+  EXPECT_LT(deep.walked, size_t{1} << 20);
+  EXPECT_EQ(CostOf(CompileJsonSchema(Nested(300)), "").code, Code::kNoSpace);
+}
+
+TEST(HostileByKind, AlternativesThatMultiplyAreRefused) {
+  const auto product = [](int count) {
+    Json all = Json::array();
+    for (int i = 0; i < count; ++i) {
+      const std::string n = std::to_string(i);
+      all.push_back({{"anyOf",
+                      {{{"properties", {{"a" + n, {{"type", "string"}}}}}},
+                       {{"properties", {{"b" + n, {{"type", "integer"}}}}}}}}});
+    }
+    return Json{{"type", "object"}, {"allOf", all}};
+  };
+  EXPECT_TRUE(CostOf(CompileJsonSchema(product(4)), "{\"a1\":\"\"").accepted);
+  EXPECT_EQ(CostOf(CompileJsonSchema(product(40)), "").code, Code::kNoSpace);
+}
+
+TEST(HostileByKind, AHugeEnumCostsItsText) {
+  Json values = Json::array();
+  for (int i = 0; i < 50000; ++i) values.push_back("value" + std::to_string(i));
+  // As literals of its own each value is in progress at once, and that is bounded.
+  const Cost cost = CostOf(CompileJsonSchema(Json{{"enum", values}}), "\"value49999\"");
+  ASSERT_TRUE(cost.compiled);
+  EXPECT_LT(cost.nodes, 60000u);
+  EXPECT_LT(cost.bytes, size_t{16} << 20);
+  EXPECT_LT(cost.walked, size_t{16} << 20);
+}
+
+TEST(HostileByKind, HugeBoundsAreNumbers) {
+  const Cost cost = CostOf(CompileJsonSchema(Json{{"type", "array"},
+                                                  {"minItems", 1000000000},
+                                                  {"items", {{"type", "string"},
+                                                             {"maxLength", 4000000000}}}}),
+                           "[\"" + std::string(5000, 'a') + "\",\"");
+  EXPECT_TRUE(cost.accepted);
+  EXPECT_LT(cost.nodes, 40u);
+  EXPECT_LT(cost.bytes, size_t{1} << 20);
+}
+
+TEST(HostileByKind, ReferencesWithoutAnEndAreRefused) {
+  for (const char* text :
+       {R"({"$ref":"#"})", R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})",
+        R"({"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}})",
+        R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})",
+        R"({"type":"array","items":{"$ref":"#"},"minItems":1})"})
+    for (const bool any_order : {false, true})
+      EXPECT_FALSE(
+          CostOf(CompileJsonSchema(*ParseJson(text), {.any_order = any_order}), "").compiled)
+          << text;
+}
+
+TEST(HostileByKind, CatastrophicPatternsHaveFewStates) {
+  for (const char* pattern : {"(a|a|a)*b", "(((a*)*)*)*b", "(a+)+b", "(a|aa)+b", "(.*)*b",
+                              "(a*a*)*b", "(a?){20}a{20}b"}) {
+    const Cost cost = CostOf(CompileRegex(pattern), std::string(40, 'a'));
+    EXPECT_TRUE(cost.compiled) << pattern;
+    EXPECT_LT(cost.terms, 2000u) << pattern;
+    EXPECT_LT(cost.walked, size_t{1} << 20) << pattern;
+  }
+}
+
+TEST(HostileByKind, AnAutomatonThatIsTooLargeEndsAtItsLimit) {
+  std::string text;
+  std::mt19937 random(1);
+  for (int i = 0; i < 20000; ++i) text += "ab"[random() % 2];
+  const Cost cost = CostOf(CompileRegex("(a|b)*a(a|b){200}c"), text, size_t{4} << 20);
+  ASSERT_TRUE(cost.compiled);
+  EXPECT_FALSE(cost.accepted);  // it refuses to go on, it does not let pass
+  EXPECT_LT(cost.walked, size_t{40} << 20);
+}
+
+TEST(HostileByKind, LeftRecursionIsRefused) {
+  for (const char* text : {"root ::= root \"a\" | \"b\"", "root ::= a\na ::= b\nb ::= a | \"x\"",
+                           "root ::= \"\" root \"a\" | \"b\"", "root ::= [x]* root \"a\" | \"b\""})
+    EXPECT_EQ(CostOf(CompileGbnf(text), "").code, Code::kUnsupported) << text;
+}
+
+TEST(HostileByKind, WhatNothingFitsIsRefused) {
+  for (const char* text :
+       {R"({"not":{}})", R"({"allOf":[{"type":"string"},{"type":"integer"}]})", R"({"enum":[]})",
+        R"({"type":"integer","minimum":3,"maximum":2})", R"({"type":"string","pattern":"a^"})",
+        R"({"type":"string","pattern":"^aa$","maxLength":1})",
+        R"({"type":"integer","multipleOf":10,"minimum":1,"maximum":9})",
+        R"({"type":"object","required":["a"],"properties":{"a":false}})"})
+    EXPECT_EQ(CostOf(CompileJsonSchema(*ParseJson(text)), "").code, Code::kBadInput) << text;
+  EXPECT_EQ(CostOf(CompileRegex("(?=a)b"), "").code, Code::kBadInput);
+  EXPECT_FALSE(CostOf(CompileGbnf("root ::= \"a\" root"), "").compiled);
+}
+
+TEST(HostileByKind, ManyPropertiesInAnyOrderCostWhatIsWritten) {
+  Json properties = Json::object();
+  for (int i = 0; i < 2000; ++i) properties["p" + std::to_string(i)] = {{"type", "integer"}};
+  const Json schema{
+      {"type", "object"}, {"properties", properties}, {"additionalProperties", false}};
+  std::string text = "{";
+  for (int i = 30; i-- > 0;) text += "\"p" + std::to_string(i * 61) + "\":1,";
+  const Cost cost = CostOf(CompileJsonSchema(schema, {.any_order = true}), text);
+  EXPECT_TRUE(cost.accepted);
+  EXPECT_LT(cost.nodes, 10000u);
+  EXPECT_LT(cost.walked, size_t{32} << 20);
 }
 
 }  // namespace

@@ -80,10 +80,8 @@ void Matcher::MaskAutomaton(const Config& config, std::span<uint64_t> words) {
   TokenScan scratch;
   const MatchState after = After(config.returns);
   const bool exits = !OnlyEnds(after);
-  if (config.lexeme != kNoLexeme) {
-    if (grammar_->lexeme(config.lexeme).lengths != nullptr) return WalkCounted(config, words);
+  if (config.lexeme != kNoLexeme)
     return MaskCounted(config, ScanOf(config, true, exits, &scratch), words);
-  }
   const TokenScan& scan = ScanOf(config, false, exits, &scratch);
   for (size_t i = 0; i < words.size(); ++i) words[i] |= scan.inside[i];
   if (!exits) return;
@@ -91,16 +89,57 @@ void Matcher::MaskAutomaton(const Config& config, std::span<uint64_t> words) {
 }
 
 // Any characters, only so many: what is inside is allowed up to the number that is left.
-void Matcher::MaskCounted(const Config& config, const TokenScan& scan, std::span<uint64_t> words) {
+void Matcher::MaskInside(const Config& config, const TokenScan& scan, std::span<uint64_t> words) {
   const Lexeme& lexeme = grammar_->lexeme(config.lexeme);
   const uint32_t left = lexeme.max == kUnbounded ? kUnbounded : lexeme.max - config.count;
   if (left >= scan.ticks_max) {
     for (size_t i = 0; i < words.size(); ++i) words[i] |= scan.inside[i];
+    return;
+  }
+  for (size_t i = scan.by_ticks.size(); i-- > 0 && scan.by_ticks[i].ticks <= left;) {
+    const uint32_t token = scan.by_ticks[i].token;
+    words[token / 64] |= uint64_t{1} << (token % 64);
+  }
+}
+
+// A pattern and a number of characters: behind a token some number that fits must be possible.
+void Matcher::MaskLengths(const Config& config, const TokenScan& scan, std::span<uint64_t> words) {
+  constexpr size_t kCheckAllMax = 4000;  // states at numbers of characters
+  const Lexeme& lexeme = grammar_->lexeme(config.lexeme);
+  const Lengths& lengths = *lexeme.lengths;
+  const auto possible = [&](uint32_t number, uint32_t ticks) {
+    const uint64_t count = uint64_t{config.count} + ticks;
+    if (number >= lengths.states() || count > lexeme.max) return false;
+    return lengths.PossibleAt(number, count >= lexeme.min ? 0 : lexeme.min - count,
+                              lexeme.max == kUnbounded ? UINT32_MAX : lexeme.max - count);
+  };
+  bool all = size_t{lengths.states()} * (scan.ticks_max + 1) <= kCheckAllMax;
+  for (uint32_t ticks = 0; ticks <= scan.ticks_max && all; ++ticks)
+    for (uint32_t number = 0; number < lengths.states() && all; ++number)
+      all = possible(number, ticks);
+  if (all) {
+    for (size_t i = 0; i < words.size(); ++i) words[i] |= scan.inside[i];
+    return;
+  }
+  enum : uint8_t { kUnknown, kNo, kYes };
+  std::vector<uint8_t> known;
+  uint32_t of_ticks = UINT32_MAX;
+  for (const TokenScan::Counted& token : scan.by_ticks) {
+    if (token.ticks != of_ticks) known.assign(lengths.states() + size_t{1}, kUnknown);
+    of_ticks = token.ticks;
+    const uint32_t number = std::min(lengths.NumberOf(token.state), lengths.states());
+    if (known[number] == kUnknown) known[number] = possible(number, token.ticks) ? kYes : kNo;
+    if (known[number] == kYes) words[token.token / 64] |= uint64_t{1} << (token.token % 64);
+  }
+}
+
+void Matcher::MaskCounted(const Config& config, const TokenScan& scan, std::span<uint64_t> words) {
+  const Lexeme& lexeme = grammar_->lexeme(config.lexeme);
+  const uint32_t left = lexeme.max == kUnbounded ? kUnbounded : lexeme.max - config.count;
+  if (lexeme.lengths != nullptr) {
+    MaskLengths(config, scan, words);
   } else {
-    for (size_t i = scan.by_ticks.size(); i-- > 0 && scan.by_ticks[i].ticks <= left;) {
-      const uint32_t token = scan.by_ticks[i].token;
-      words[token / 64] |= uint64_t{1} << (token % 64);
-    }
+    MaskInside(config, scan, words);
   }
   for (const TokenScan::Counted& closing : scan.closing) {
     if (closing.ticks > left || uint64_t{config.count} + closing.ticks < lexeme.min) continue;
@@ -111,29 +150,6 @@ void Matcher::MaskCounted(const Config& config, const TokenScan& scan, std::span
   for (const TokenScan::Exit& exit : scan.exits) {
     const uint64_t count = uint64_t{config.count} + exit.ticks;
     if (exit.ticks <= left && count >= lexeme.min) WalkBelow(exit.node, after, words);
-  }
-}
-
-// A pattern and a number of characters: every byte is looked at with its count.
-void Matcher::WalkCounted(const Config& config, std::span<uint64_t> words) {
-  const auto nodes = trie_->nodes();
-  std::vector<Config> places(4200);
-  places[0] = config;
-  MatchState after = kNoMatch;
-  for (uint32_t at = 1; at < nodes[0].end;) {
-    const TokenTrie::Node& node = nodes[at];
-    const Moved moved = Move(places[node.depth - 1u], node.byte);
-    if (moved.alive || moved.accepts) AllowAt(at, words);
-    if (moved.accepts && node.end > at + 1) {
-      if (after == kNoMatch) after = After(config.returns);
-      WalkBelow(at, after, words);
-    }
-    if (!moved.alive) {
-      at = node.end;
-      continue;
-    }
-    places[node.depth] = moved.config;
-    ++at;
   }
 }
 

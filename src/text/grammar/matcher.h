@@ -116,7 +116,8 @@ class Matcher {
   void MaskLiteral(const Config& config, std::span<uint64_t> words);
   void MaskAutomaton(const Config& config, std::span<uint64_t> words);
   void MaskCounted(const Config& config, const TokenScan& scan, std::span<uint64_t> words);
-  void WalkCounted(const Config& config, std::span<uint64_t> words);
+  void MaskInside(const Config& config, const TokenScan& scan, std::span<uint64_t> words);
+  void MaskLengths(const Config& config, const TokenScan& scan, std::span<uint64_t> words);
   void WalkBelow(uint32_t node, MatchState state, std::span<uint64_t> words);
   const TokenScan& ScanOf(const Config& config, bool counted, bool exits, TokenScan* scratch);
   bool OnlyEnds(MatchState state) const { return states_.data(state).size() == 1; }

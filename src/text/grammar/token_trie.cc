@@ -1,6 +1,7 @@
 #include "text/grammar/token_trie.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace lode::text::grammar {
@@ -160,18 +161,37 @@ TokenTrie::Loop TokenTrie::LoopOf(Automata* automata, Automata::State state) {
   return loop;
 }
 
-// Tokens first..last of tokens_, of which what was read has `ticks` more characters begun than the
-// part of the token that leads there.
-void TokenTrie::ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, bool closing,
-                           bool counted, TokenScan* scan) const {
+struct TokenTrie::Walk {
+  Automata* automata;
+  Automata::State start;
+  bool counted, exits;
+  TokenScan scan;
+  const TokenScan* like = nullptr;  // the scan of
+  Automata::State like_start = Automata::kDead;
+  // Loops of states that were looked at, by their numbers.
+  std::array<Loop, 16> loops;
+
+  const Loop& LoopAt(Automata::State state) {
+    Loop& loop = loops[state % loops.size()];
+    if (loop.state != state) loop = LoopOf(automata, state);
+    return loop;
+  }
+};
+
+// Tokens first..last of tokens_, which lead to `state`, and of which what was read has `ticks` more
+// characters begun than the part of the token that leads there.
+void TokenTrie::ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, Automata::State state,
+                           Walk* walk) const {
+  TokenScan& scan = walk->scan;
+  const bool closing = walk->counted && walk->automata->final(state);
   for (uint32_t i = first; i < last; ++i) {
     const uint32_t token = tokens_[i];
-    if (counted) {
-      auto& list = closing ? scan->closing : scan->by_ticks;
-      list.push_back({token, ticks + characters_[i]});
+    if (walk->counted) {
+      auto& list = closing ? scan.closing : scan.by_ticks;
+      list.push_back({token, ticks + characters_[i], state});
       if (closing) continue;
     }
-    scan->inside[token / 64] |= uint64_t{1} << (token % 64);
+    scan.inside[token / 64] |= uint64_t{1} << (token % 64);
   }
 }
 
@@ -188,18 +208,17 @@ void TokenTrie::SortByTicks(TokenScan* scan) {
   scan->by_ticks.swap(sorted);
 }
 
-TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counted,
-                          bool exits) const {
-  TokenScan scan;
-  scan.inside.resize(words());
+void TokenTrie::WalkAll(Walk* walk) const {
+  Automata* automata = walk->automata;
+  TokenScan& scan = walk->scan;
+  scan.inside.assign(words(), 0);
   struct Place {
     Automata::State state;
     uint32_t ticks;
     uint32_t characters;  // of the part of the tokens that was read
   };
   std::vector<Place> places(kTokenMax + 2);
-  places[0] = {start, 0, 0};
-  Loop loop;
+  places[0] = {walk->start, 0, 0};
   const uint32_t end = nodes_[0].end;
   for (uint32_t at = 1; at < end;) {
     const Node& node = nodes_[at];
@@ -217,23 +236,95 @@ TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counte
     const uint32_t ticks = place.ticks - place.characters;
     const bool accepting = automata->accepting(state);
     const uint32_t below = node.end - at - 1;
-    const bool may_pass = state == before.state || state == loop.state || below > kLoopWorth;
-    if (may_pass && below > 0 && !(accepting && exits)) {
-      if (loop.state != state) loop = LoopOf(automata, state);
-      if (Passes(loop, at)) {
-        ScanTokens(node.first_token, nodes_[node.end].first_token, ticks, false, counted, &scan);
-        at = node.end;
-        continue;
-      }
+    const bool may_pass = state == before.state || below > kLoopWorth ||
+                          walk->loops[state % walk->loops.size()].state == state;
+    if (may_pass && below > 0 && !(accepting && walk->exits) &&
+        Passes(walk->LoopAt(state), at)) {
+      ScanTokens(node.first_token, nodes_[node.end].first_token, ticks, state, walk);
+      at = node.end;
+      continue;
     }
     places[node.depth] = place;
-    ScanTokens(node.first_token, nodes_[at + 1].first_token, ticks, automata->final(state), counted,
-               &scan);
-    if (exits && accepting && node.end > at + 1) scan.exits.push_back({at, place.ticks});
+    ScanTokens(node.first_token, nodes_[at + 1].first_token, ticks, state, walk);
+    if (walk->exits && accepting && node.end > at + 1) scan.exits.push_back({at, place.ticks});
     ++at;
   }
-  if (counted) SortByTicks(&scan);
-  return scan;
+  if (walk->counted) SortByTicks(&scan);
+}
+
+void TokenTrie::ForbidTokens(uint32_t first, uint32_t last, TokenScan* scan) const {
+  for (uint32_t i = first; i < last; ++i)
+    scan->inside[tokens_[i] / 64] &= ~(uint64_t{1} << (tokens_[i] % 64));
+}
+
+// Whether after one byte most tokens are where the other automaton is.
+bool TokenTrie::MostlyAlike(Walk* walk) const {
+  uint64_t alike = 0;
+  for (uint32_t at = 1; at < nodes_[0].end; at = nodes_[at].end)
+    if (walk->automata->Next(walk->start, nodes_[at].byte) ==
+        walk->automata->Next(walk->like_start, nodes_[at].byte))
+      alike += nodes_[at].end - at;
+  return alike * 2 > nodes_[0].end;
+}
+
+// Begins with the other's tokens and walks where the two automata are in different states. False:
+// they differ nearly everywhere.
+bool TokenTrie::WalkDifference(Walk* walk) const {
+  if (!MostlyAlike(walk)) return false;
+  Automata* automata = walk->automata;
+  TokenScan& scan = walk->scan;
+  scan.inside = walk->like->inside;
+  struct Place {
+    Automata::State state, like;
+  };
+  std::vector<Place> places(kTokenMax + 2);
+  places[0] = {walk->start, walk->like_start};
+  size_t exit = 0;
+  const auto& exits = walk->like->exits;
+  for (uint32_t at = 1; at < nodes_[0].end;) {
+    const Node& node = nodes_[at];
+    const Place& before = places[node.depth - 1u];
+    ++scan.visited;
+    const Place place{automata->Next(before.state, node.byte) & ~Automata::kTick,
+                      before.like == Automata::kDead
+                          ? before.like
+                          : automata->Next(before.like, node.byte) & ~Automata::kTick};
+    if (place.state == place.like) {
+      for (; walk->exits && exit < exits.size() && exits[exit].node < node.end; ++exit)
+        if (exits[exit].node >= at) scan.exits.push_back(exits[exit]);
+      at = node.end;
+      continue;
+    }
+    if (place.state == Automata::kDead) {
+      ForbidTokens(node.first_token, nodes_[node.end].first_token, &scan);
+      at = node.end;
+      continue;
+    }
+    places[node.depth] = place;
+    ScanTokens(node.first_token, nodes_[at + 1].first_token, 0, place.state, walk);
+    if (walk->exits && automata->accepting(place.state) && node.end > at + 1)
+      scan.exits.push_back({at, 0});
+    ++at;
+  }
+  return true;
+}
+
+TokenScan TokenTrie::Scan(Automata* automata, Automata::State start, bool counted,
+                          bool exits) const {
+  Walk walk{.automata = automata, .start = start, .counted = counted, .exits = exits, .scan = {},
+            .loops = {}};
+  const StandardTerms& standard = automata->standard();
+  if (!counted && !free_rest_.inside.empty() && !plain_rest_.inside.empty()) {
+    for (const bool free : {false, true}) {
+      walk.like = free ? &free_rest_ : &plain_rest_;
+      walk.like_start = automata->Start(free ? standard.free_rest : standard.plain_rest,
+                                        Counting::kNone);
+      if (walk.like_start != Automata::kDead && WalkDifference(&walk))
+        return std::move(walk.scan);
+    }
+  }
+  WalkAll(&walk);
+  return std::move(walk.scan);
 }
 
 }  // namespace lode::text::grammar

@@ -31,6 +31,7 @@ struct TokenScan {
   struct Counted {
     uint32_t token;
     uint32_t ticks;
+    Automata::State state;  // behind it
   };
   std::vector<Counted> by_ticks;
   uint32_t ticks_max = 0;
@@ -67,7 +68,9 @@ class TokenTrie {
   // Every byte is a token of its own, so whatever a grammar allows can be written.
   bool covers_all_bytes() const { return covers_; }
 
-  // `counted`: with TokenScan::by_ticks. `exits`: with TokenScan::exits.
+  // `counted`: with TokenScan::by_ticks. `exits`: with TokenScan::exits. Where an automaton soon is
+  // in the states of one whose scan is known, as one of names that differ from a few is in that of
+  // any text, only what differs is walked.
   TokenScan Scan(Automata* automata, Automata::State state, bool counted, bool exits = true) const;
   // Scans of what JSON is full of, by the terms of StandardTerms; null for others.
   const TokenScan* Standard(const StandardTerms& standard, TermId term, bool counted) const;
@@ -88,13 +91,18 @@ class TokenTrie {
   };
   void Summarize();
   static Loop LoopOf(Automata* automata, Automata::State state);
+  struct Walk;
+  void WalkAll(Walk* walk) const;
+  bool WalkDifference(Walk* walk) const;
+  bool MostlyAlike(Walk* walk) const;
   bool Passes(const Loop& loop, uint32_t node) const {
     const Below& below = below_[node];
     return ((below.ascii[0] & ~loop.ascii[0]) | (below.ascii[1] & ~loop.ascii[1])) == 0 &&
            (!below.high || (loop.characters && below.valid));
   }
-  void ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, bool closing, bool counted,
-                  TokenScan* scan) const;
+  void ScanTokens(uint32_t first, uint32_t last, uint32_t ticks, Automata::State state,
+                  Walk* walk) const;
+  void ForbidTokens(uint32_t first, uint32_t last, TokenScan* scan) const;
   static void SortByTicks(TokenScan* scan);
 
   int64_t vocabulary_;
