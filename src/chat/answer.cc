@@ -107,8 +107,16 @@ Answer::~Answer() {
 }
 
 void Answer::Submit(int choice, TokenRequest request) {
-  auto ticket =
-      backend_->Submit(std::move(request), std::make_shared<ChoiceSink>(queue_, choice));
+  if (passed_ == kTogether) {
+    held_.emplace_back(choice, std::move(request));
+  } else {
+    Pass(choice, std::move(request));
+  }
+}
+
+void Answer::Pass(int choice, TokenRequest request) {
+  ++passed_;
+  auto ticket = backend_->Submit(std::move(request), std::make_shared<ChoiceSink>(queue_, choice));
   if (ticket.ok()) {
     choices_[static_cast<size_t>(choice)]->ticket = *ticket;
     return;
@@ -122,6 +130,7 @@ void Answer::Submit(int choice, TokenRequest request) {
 }
 
 void Answer::Cancel() {
+  held_.clear();
   for (const auto& choice : choices_) {
     if (choice->ticket && !choice->ended) backend_->Cancel(*choice->ticket);
   }
@@ -169,7 +178,7 @@ bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
         OnToken(choice, std::move(event), events);
         break;
       case TokenEvent::Kind::kFinished:
-        Finish(choice, event.stop, events);
+        Finish(choice, std::move(event), events);
         break;
       case TokenEvent::Kind::kFailed:
         choices_[static_cast<size_t>(choice)]->ended = true;
@@ -232,8 +241,9 @@ void Answer::Emit(int index, text::OutputEvent output, std::vector<AnswerEvent>*
   events->push_back(std::move(event));
 }
 
-void Answer::Finish(int index, runtime::StopReason stop, std::vector<AnswerEvent>* events) {
+void Answer::Finish(int index, TokenEvent event, std::vector<AnswerEvent>* events) {
   Choice& choice = *choices_[static_cast<size_t>(index)];
+  const runtime::StopReason stop = event.stop;
   text::StopCause cause = text::StopCause::kStop;
   if (stop == runtime::StopReason::kCancelled) cause = text::StopCause::kCancelled;
   if (stop == runtime::StopReason::kLength || stop == runtime::StopReason::kContextFull) {
@@ -252,6 +262,11 @@ void Answer::Finish(int index, runtime::StopReason stop, std::vector<AnswerEvent
     if (!choice.ended) reason = choice.parser->finish_reason();
   }
   if (choice.ended) return;  // by a stop string in what was left
+  // Those who judge a text ask for one token more and leave the last out: it must be there. In a
+  // dialogue the reports spell the answer, and a stop token is no part of that.
+  if (event.drawn && choice.parser == nullptr) {
+    choice.reports.push_back({event.token, event.logprob, std::move(event.likeliest)});
+  }
   text::OutputEvent held;
   choice.stops.Flush(&held.text);
   if (!held.text.empty()) Emit(index, std::move(held), events);
@@ -270,6 +285,11 @@ void Answer::End(int index, text::FinishReason reason, std::string stop_string,
   event.reports = std::exchange(choice.reports, {});
   events->push_back(std::move(event));
   done_ = --open_ == 0;
+  --passed_;
+  if (held_.empty()) return;
+  auto [next, request] = std::move(held_.front());
+  held_.pop_front();
+  Pass(next, std::move(request));
 }
 
 }  // namespace lode::chat

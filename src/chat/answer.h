@@ -105,7 +105,10 @@ class Answer {
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;
 
-  // Hands the choice's prompt to the backend. What that refuses comes as an event, too.
+  // Hands the choice's prompt to the backend, at most so many of one request at once: a list of a
+  // thousand texts is one request, and no reason to refuse others. The rest follows as choices end.
+  // What the backend refuses comes as an event, too.
+  static constexpr int kTogether = 64;
   void Submit(int choice, TokenRequest request);
 
   // Appends what has come, of at most so many tokens. True: there may be more at once.
@@ -121,10 +124,11 @@ class Answer {
 
  private:
   struct Choice;
+  void Pass(int choice, TokenRequest request);
   void OnToken(int choice, TokenEvent event, std::vector<AnswerEvent>* events);
   void PassOn(int choice, std::vector<text::OutputEvent> outputs, std::vector<AnswerEvent>* events);
   void Emit(int choice, text::OutputEvent output, std::vector<AnswerEvent>* events);
-  void Finish(int choice, runtime::StopReason stop, std::vector<AnswerEvent>* events);
+  void Finish(int choice, TokenEvent event, std::vector<AnswerEvent>* events);
   void End(int choice, text::FinishReason reason, std::string stop_string,
            std::vector<AnswerEvent>* events);
 
@@ -134,6 +138,8 @@ class Answer {
   std::shared_ptr<AnswerQueue> queue_;
   std::vector<std::unique_ptr<Choice>> choices_;
   std::deque<std::pair<int, TokenEvent>> pending_;
+  std::deque<std::pair<int, TokenRequest>> held_;  // not with the backend yet
+  int passed_ = 0;                                 // with the backend now
   Usage usage_;
   int open_ = 0;
   bool queued_ = false, started_ = false, done_ = false;

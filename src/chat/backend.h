@@ -52,11 +52,12 @@ struct TokenEvent {
     kPromptToken,  // the prompt's token at `tokens`, with its logprob
     kPooled,       // `pooled`: the mean of the prompt's hidden rows
     kToken,
-    kFinished,  // `stop`
+    kFinished,  // `stop`; `drawn`: `token` was it, with its logprob
     kFailed,    // `failure`
   };
   Kind kind = Kind::kToken;
   runtime::StopReason stop = runtime::StopReason::kStopToken;
+  bool drawn = false;
   int32_t token = 0;
   int64_t tokens = 0;
   double logprob = 0.0;  // where logprobs were asked for

@@ -204,6 +204,10 @@ void EngineBackend::OnEvent(const runtime::Event& event) {
     case Kind::kFinished: {
       TokenEvent finished = Plain(TokenEvent::Kind::kFinished, event.tokens);
       finished.stop = event.stop;
+      finished.drawn = event.stop == runtime::StopReason::kStopToken;
+      finished.token = event.sampled.token;
+      finished.logprob = event.sampled.logprob;
+      finished.likeliest.assign(event.sampled.likeliest.begin(), event.sampled.likeliest.end());
       sink.Push(std::move(finished));
       Retire(event.request);
       break;

@@ -61,7 +61,8 @@ Scheduler::~Scheduler() {
 // --- A step --------------------------------------------------------------------------------------
 
 void Scheduler::Run(const Emit& emit) {
-  std::pmr::vector<Task*> order(&memory_);  // the eldest first; whoever is preempted leaves running_
+  std::pmr::vector<Task*> order(
+      &memory_);  // the eldest first; whoever is preempted leaves running_
   for (auto& task : running_) order.push_back(task.get());
   std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) { return a->id < b->id; });
   for (Task* task : order) {
@@ -158,9 +159,9 @@ void Scheduler::Moved(Task* task, int64_t rows, const Emit& emit) {
     const int64_t known = tree_.tokens(task->live);
     const int64_t begin = std::max(from, known);
     if (begin < position) {
-      tree_.Append(task->live, std::span<const Token>(task->tokens)
-                                   .subspan(static_cast<size_t>(begin),
-                                            static_cast<size_t>(position - begin)));
+      tree_.Append(task->live,
+                   std::span<const Token>(task->tokens)
+                       .subspan(static_cast<size_t>(begin), static_cast<size_t>(position - begin)));
     }
   } else {
     emit({.kind = Event::Kind::kProgress, .request = task->id, .tokens = position});
@@ -235,7 +236,7 @@ bool Scheduler::Draw(Task* task, const float* logits, const Emit& emit) {
     return false;
   }
   if (task->IsStop(sampled->token)) {
-    Finish(task, StopReason::kStopToken, emit);
+    Finish(task, StopReason::kStopToken, emit, *sampled);
     return false;
   }
   task->tokens.push_back(sampled->token);
@@ -272,14 +273,18 @@ void Scheduler::End(Task* task, FinishReason reason) {
   task->sequence.reset();
 }
 
-void Scheduler::Finish(Task* task, StopReason stop, const Emit& emit) {
+void Scheduler::Finish(Task* task, StopReason stop, const Emit& emit, const Sampled& sampled) {
   const auto tokens = static_cast<int64_t>(task->tokens.size());
   drain_.Ended(options_.milliseconds());
-  End(task, stop == StopReason::kCancelled    ? FinishReason::kCancelled
+  End(task, stop == StopReason::kCancelled   ? FinishReason::kCancelled
             : stop == StopReason::kStopToken ? FinishReason::kStop
                                              : FinishReason::kLength);
   task->done = true;
-  emit({.kind = Event::Kind::kFinished, .request = task->id, .tokens = tokens, .stop = stop});
+  emit({.kind = Event::Kind::kFinished,
+        .request = task->id,
+        .tokens = tokens,
+        .sampled = sampled,
+        .stop = stop});
 }
 
 void Scheduler::Fail(Task* task, const Error& error, const Emit& emit) {

@@ -51,11 +51,11 @@ struct Request {
   // and after it runs, between steps. One for each request. Where it leaves one token only, that is
   // guessed for nothing (drafts_max).
   std::shared_ptr<Constraint> constraint = nullptr;
-  RootId root = 0;          // whose; see Scheduler::OpenRoot
-  int32_t priority = 0;     // among the requests of its tenant the higher one goes first
+  RootId root = 0;       // whose; see Scheduler::OpenRoot
+  int32_t priority = 0;  // among the requests of its tenant the higher one goes first
   // Offsets of the prompt from which later prompts will probably go on.
   std::vector<Probe> probes = {};
-  uint64_t family = 0;      // prompts that belong together (AnnounceOptions)
+  uint64_t family = 0;  // prompts that belong together (AnnounceOptions)
   bool use_cache = true;
   // n >= 0: of the prompt's tokens from `prompt_logprobs_from` on (the first one has none), the
   // log-probability of each and the n likeliest there. Their rows are computed though they are known.
@@ -67,13 +67,13 @@ struct Request {
 
 struct Event {
   enum class Kind : uint8_t {
-    kStarted,   // `match` says what is reused; `again`: it had to give up its place before
-    kProgress,  // `tokens` of the prompt are done
+    kStarted,      // `match` says what is reused; `again`: it had to give up its place before
+    kProgress,     // `tokens` of the prompt are done
     kPromptToken,  // `sampled`: what the model says of the prompt's token at `tokens`
-    kPooled,    // `pooled`
-    kToken,     // `sampled`, which is not a stop token
-    kFinished,  // `stop`
-    kFailed,    // `error`
+    kPooled,       // `pooled`
+    kToken,        // `sampled`, which is not a stop token
+    kFinished,     // `stop`; `sampled`: the stop token, if it was one
+    kFailed,       // `error`
   };
   Kind kind;
   RequestId request;
@@ -88,9 +88,9 @@ struct Event {
 
 // One who pays, or whose data nobody else may meet.
 struct TenantLimits {
-  double weight = 1.0;        // its share of time and memory among all tenants
-  int64_t running_max = 0;    // its sequences at once; 0: as many as there may be of all
-  int64_t queue_max = 0;      // its requests that wait; 0: as many as there may be of all
+  double weight = 1.0;      // its share of time and memory among all tenants
+  int64_t running_max = 0;  // its sequences at once; 0: as many as there may be of all
+  int64_t queue_max = 0;    // its requests that wait; 0: as many as there may be of all
   uint64_t pin_bytes_max = ~uint64_t{0};
   // What the keys of its roots are made with; empty: something new for each process (the tenant of
   // default_root(): always the same).
@@ -105,24 +105,24 @@ struct TenantUse {
 // Mistakes that a test plants, as engine.h's Fault.
 enum class SchedulerFault : uint8_t {
   kNone,
-  kSeedBySlot,     // the noise depends on where the state lies
-  kTapTooEarly,    // a state is bound to the offset one before its own
-  kFreezeLate,     // a state is frozen a step after its offset
-  kResumeTooDeep,  // a resumed sequence believes to be a page further
-  kTrustGuesses,   // guesses stand whatever was drawn
-  kSkipToken,      // a constraint does not see every token of its answer
+  kSeedBySlot,       // the noise depends on where the state lies
+  kTapTooEarly,      // a state is bound to the offset one before its own
+  kFreezeLate,       // a state is frozen a step after its offset
+  kResumeTooDeep,    // a resumed sequence believes to be a page further
+  kTrustGuesses,     // guesses stand whatever was drawn
+  kSkipToken,        // a constraint does not see every token of its answer
   kHiddenOfAnother,  // the row that is kept beside a state is that of the row before
 };
 
 struct SchedulerOptions {
-  TreeOptions tree;             // cost, recurrent and tap_grid are the scheduler's
+  TreeOptions tree;  // cost, recurrent and tap_grid are the scheduler's
   // Where states go that are evicted, and come from when a request wants them; null: nowhere. Must
   // outlive the scheduler.
   DiskTier* disk = nullptr;
-  int64_t running_max = 1;      // sequences at once
+  int64_t running_max = 1;  // sequences at once
   // Requests that wait. Who has less than its part of them by weight may come even then.
   int64_t queue_max = 1024;
-  int64_t chunk_rows = 0;       // rows of a prompt in a step; 0: all that the engine takes
+  int64_t chunk_rows = 0;             // rows of a prompt in a step; 0: all that the engine takes
   double stall_milliseconds = 300.0;  // that prompts may hold up the answers of others
   // Guessed tokens in a step at most, of each answer; 0: none are guessed. What is guessed shows in
   // no token (draft.h): a step runs the guesses as a trial (Engine::Keep), whose rows the engine must
@@ -136,11 +136,11 @@ struct SchedulerOptions {
   // Tokens of an answer that room is promised for on admission; more come as there is room.
   int64_t answer_tokens = 1024;
   std::function<double()> milliseconds = nullptr;  // any clock; null: the system's
-  TenantLimits tenant = {};    // whose default_root() is
+  TenantLimits tenant = {};                        // whose default_root() is
   // Fingerprints of the engine's model and numerics: part of the keys of roots.
   std::string model_id = {}, numerics_id = {};
-  int64_t portion_rows = 32;   // of a prompt, before the next tenant's turn
-  int64_t aged_steps = 16;     // who had no row for so many steps comes before all turns
+  int64_t portion_rows = 32;  // of a prompt, before the next tenant's turn
+  int64_t aged_steps = 16;    // who had no row for so many steps comes before all turns
   // Tokens that a sequence gets done before it has to give up its place (again), except to the
   // eldest.
   int64_t progress_min = 256;
@@ -247,7 +247,7 @@ class Scheduler {
   bool KeepHidden(Task* task);
   bool Draw(Task* task, const float* logits, const Emit& emit);
   void End(Task* task, FinishReason reason);
-  void Finish(Task* task, StopReason stop, const Emit& emit);
+  void Finish(Task* task, StopReason stop, const Emit& emit, const Sampled& sampled = {});
   void Fail(Task* task, const Error& error, const Emit& emit);
   void Sweep();
 
@@ -257,12 +257,12 @@ class Scheduler {
   Promotions promotions_;
   RootId default_root_ = 0;
   Sampler sampler_;
-  StackMemory memory_;  // for the lists of a step
+  StackMemory memory_;              // for the lists of a step
   std::unique_ptr<MtpDrafts> mtp_;  // where the model's own head guesses
   StepCost cost_;
-  std::vector<float> logits_;  // [running_max (1 + drafts_max), V]
-  std::vector<float> prompt_logits_;  // of rows of prompts, once somebody asks for them
-  std::vector<TenantLimits> tenants_;   // by TenantId, as the accounts
+  std::vector<float> logits_;          // [running_max (1 + drafts_max), V]
+  std::vector<float> prompt_logits_;   // of rows of prompts, once somebody asks for them
+  std::vector<TenantLimits> tenants_;  // by TenantId, as the accounts
   struct Opened {
     TenantId tenant = 0;
     int64_t times = 0;
