@@ -76,6 +76,7 @@ constexpr auto kMessage = std::to_array<FieldDoc>({
     {"tool_choice", kObject, "auto, any, tool or none"},
     {"thinking", kObject, "enabled with budget_tokens, adaptive or disabled"},
     {"output_config", kObject, "effort of thinking, format of the answer"},
+    {"output_format", kObject, "the older place of output_config.format"},
     {"temperature", kNumber, "0 takes the likeliest token", 0.0, 2.0},
     {"top_p", kNumber, "keeps the likeliest tokens up to this probability", 0.0, 1.0},
     {"top_k", kInteger, "keeps so many of the likeliest tokens; 0: all"},

@@ -1,5 +1,7 @@
 #include "serve/anthropic/message_request.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/text.h"
@@ -8,6 +10,8 @@
 namespace lode::serve {
 namespace {
 
+constexpr std::array<const char*, 7> kEfforts = {"none", "minimal", "low", "medium",
+                                                 "high", "xhigh",   "max"};
 constexpr size_t kStopsMax = 64, kStopBytesMax = 1024;
 
 std::string At(const std::string& path, size_t index) {
@@ -50,11 +54,11 @@ Result<Json> AssistantMessage(const Json& content, const std::string& path) {
       LODE_ASSIGN(const auto id, block.String("id"));
       LODE_ASSIGN(const Json* input, block.Object("input"));
       if (!name) return block.Bad("name", "is missing");
-      calls.push_back({{"id", id.value_or("")},
-                       {"type", "function"},
-                       {"function",
-                        {{"name", *name},
-                         {"arguments", input == nullptr ? Json::object() : *input}}}});
+      calls.push_back(
+          {{"id", id.value_or("")},
+           {"type", "function"},
+           {"function",
+            {{"name", *name}, {"arguments", input == nullptr ? Json::object() : *input}}}});
     } else {
       texts.push_back(content[i]);
     }
@@ -163,21 +167,32 @@ Result<void> ReadTools(const Fields& fields, chat::ChatRequest* request) {
   return {};
 }
 
+// A format that is not understood is refused: any answer would look as if it had that form.
+Result<void> ReadFormat(const Fields& fields, const char* name, chat::ChatRequest* request) {
+  LODE_ASSIGN(const Json* format, fields.Object(name));
+  if (format == nullptr) return {};
+  const Json* schema = FindKey(*format, "schema");
+  if (GetString(*format, "type") != "json_schema" || schema == nullptr) {
+    return fields.Bad(name, "may have the type json_schema, with a schema");
+  }
+  request->response_format = {{"type", "json_schema"},
+                              {"json_schema", {{"name", "answer"}, {"schema", *schema}}}};
+  return {};
+}
+
 Result<void> ReadThinking(const Fields& fields, chat::ChatRequest* request) {
   LODE_ASSIGN(const Json* thinking, fields.Object("thinking"));
   LODE_ASSIGN(const Json* output, fields.Object("output_config"));
   if (output != nullptr) {
-    request->effort = GetString(*output, "effort");
-    const Json* format = FindKey(*output, "format");
-    if (format != nullptr && format->is_object()) {
-      request->response_format = {
-          {"type", GetString(*format, "type")},
-          {"json_schema",
-           {{"name", "answer"},
-            {"schema", FindKey(*format, "schema") == nullptr ? Json::object()
-                                                             : *FindKey(*format, "schema")}}}};
+    const Fields inner(*output, "output_config");
+    LODE_ASSIGN(const auto effort, inner.String("effort"));
+    request->effort = effort.value_or("");
+    if (effort && std::find(kEfforts.begin(), kEfforts.end(), *effort) == kEfforts.end()) {
+      return inner.Bad("effort", "may be low, medium, high, xhigh or max");
     }
+    LODE_TRY(ReadFormat(inner, "format", request));
   }
+  LODE_TRY(ReadFormat(fields, "output_format", request));  // its older place
   if (thinking == nullptr) return {};
   const std::string type = GetString(*thinking, "type");
   if (type == "disabled") {
