@@ -5,8 +5,10 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 
 #include "tests/support/random_model.h"
+#include "train/fresh.h"
 #include "train/trainer.h"
 
 namespace lode {
@@ -127,6 +129,37 @@ TEST(TrainSteps, StandStillWhereGradientsAreNoNumbers) {
   m.trainer->Gather(Repeating());
   EXPECT_FALSE(m.trainer->Update(1e-3).skipped);
   EXPECT_NE(m.Values(), before);
+}
+
+TEST(TrainSteps, BeginWithAModelThatKnowsNothing) {
+  const Json config = testing::TinyHybridConfig();
+  auto model = train::FreshModel(config, {.seed = 5, .deviation = 0.02});
+  ASSERT_TRUE(model.ok()) << model.error().ToString();
+  ThreadPool pool(2);
+  train::TrainerOptions options;
+  options.rows_max = 64;
+  auto trainer = std::move(*train::Trainer::Make(model->get(), &pool, options));
+  PackedBatch batch = Repeating();
+  EXPECT_NEAR(trainer->Evaluate(batch).loss, std::log(256.0), 0.02 * std::log(256.0));
+  // Every kind of weight gathers something, and the same seed makes the same model.
+  trainer->Gather(batch);
+  trainer->parameters().FinishGradients();
+  auto again = std::move(*train::FreshModel(config, {.seed = 5, .deviation = 0.02}));
+  auto other = std::move(*train::FreshModel(config, {.seed = 6, .deviation = 0.02}));
+  EXPECT_EQ(again->layers[0].mamba2.dt_bias, (*model)->layers[0].mamba2.dt_bias);
+  EXPECT_NE(other->layers[0].mamba2.dt_bias, (*model)->layers[0].mamba2.dt_bias);
+  for (const train::Parameter& p : trainer->parameters().all()) {
+    double gradient = 0.0, square = 0.0;
+    for (const float g : p.gradient) gradient += std::abs(g);
+    for (const float v : p.value) square += static_cast<double>(v) * v;
+    EXPECT_GT(gradient, 0.0) << p.name;
+    if (p.form != train::Form::kMatrix) continue;
+    const double deviation = std::sqrt(square / static_cast<double>(p.value.size()));
+    const bool joins = p.name.find("out_proj") != std::string::npos ||
+                       p.name.find("o_proj") != std::string::npos ||
+                       p.name.find("down_proj") != std::string::npos;
+    EXPECT_NEAR(deviation, joins ? 0.02 / std::sqrt(10.0) : 0.02, 0.1 * 0.02) << p.name;
+  }
 }
 
 TEST(TrainSteps, TakeTheMemoryThatIsPlanned) {
