@@ -27,7 +27,7 @@ size_t PlaceOf(const train::Parameter& p, size_t i) {
 
 TEST(TrainGolden, GradientsAreThoseOfAutomaticDifferentiation) {
   for (const char* name : {"dense-head80", "dense-state256", "moe-nano", "moe-lightning",
-                           "latent-super"}) {
+                           "latent-super", "sharded-tied"}) {
     SCOPED_TRACE(name);
     const std::string folder = testing::TestFile(std::string("golden/") + name);
     auto source = formats::OpenSource(folder);

@@ -148,16 +148,16 @@ Result<std::unique_ptr<model::Model>> FreshModel(Json config, const FreshOptions
   auto model = std::make_unique<model::Model>();
   LODE_ASSIGN(model->spec, model::ReadSpec(*source));
   model->source = source;
-  if (!model->spec.mtp.empty() || model->spec.tied_head) {
-    return Error(Code::kUnsupported,
-                 "a new model can have neither an MTP head nor a head that is the embedding yet",
-                 "leave num_nextn_predict_layers and tie_word_embeddings out of the config");
+  if (!model->spec.mtp.empty()) {
+    return Error(Code::kUnsupported, "a new model can have no MTP head yet",
+                 "leave num_nextn_predict_layers out of the config");
   }
   for (const model::LayerSpec& spec : model->spec.layers) {
     model->layers.push_back({spec, {}, {}, {}, {}, {}});
   }
   Maker maker(model.get(), source.get(), options);
   for (const TensorSlot& slot : model::ListTensors(model->spec)) maker.Fill(slot);
+  if (model->spec.tied_head) model->head = model->embedding;
   return model;
 }
 

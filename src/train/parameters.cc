@@ -122,14 +122,20 @@ void Parameters::AddMatrix(const std::string& name, const tensor::Shape& shape, 
   own.row_bytes = weight->cols * static_cast<int64_t>(sizeof(float));
   *weight = own;
   Matrix matrix = {weight, grad, master, nullptr, nullptr};
+  // A head that is the embedding gathers where the embedding does.
+  const bool tied = grad == nullptr && model_->spec.tied_head;
+  if (grad == nullptr) grad_.embedding = gradient;
+  if (tied) {
+    model_->head = own;
+    matrix.weight = &model_->head;
+    matrix.grad = grad = &grad_.head;
+  }
   if (grad != nullptr) {
     grad->dw = gradient;
     matrix.panels = reinterpret_cast<std::byte*>(
         Take(Floats(kernels::PackedMatrixBytes(own.rows, own.cols, kType))));
     matrix.turned = reinterpret_cast<std::byte*>(
         Take(Floats(kernels::PackedMatrixBytes(own.cols, own.rows, kType))));
-  } else {
-    grad_.embedding = gradient;
   }
   matrices_.push_back(matrix);
   const auto size = static_cast<size_t>(count);
@@ -182,9 +188,6 @@ Result<std::unique_ptr<Parameters>> Parameters::Make(model::Model* model,
   if (!model->mtp.layers.empty()) {
     return Error(Code::kUnsupported, "the MTP head of this model cannot be trained yet");
   }
-  if (model->spec.tied_head) {
-    return Error(Code::kUnsupported, "a head that is the embedding cannot be trained yet");
-  }
   std::unique_ptr<Parameters> parameters(new Parameters(model, kernels));
   parameters->Collect();
   parameters->Publish();
@@ -204,7 +207,7 @@ uint64_t Parameters::Bytes(const model::ModelSpec& spec) {
       continue;
     }
     uint64_t one = 2 * align(each);
-    if (slot.row->role != Role::kEmbedding) {
+    if (slot.row->role != Role::kEmbedding || spec.tied_head) {
       const int64_t rows = slot.shape.front(), cols = slot.shape.back();
       one += align(kernels::PackedMatrixBytes(rows, cols, kType)) +
              align(kernels::PackedMatrixBytes(cols, rows, kType));

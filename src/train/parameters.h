@@ -28,7 +28,7 @@ struct Parameter {
   std::string name;     // in Hugging Face's naming; of a stack with the expert's number
   tensor::Shape shape;  // there
   Form form = Form::kMatrix;
-  bool decays = false;  // weight decay: matrices, but not the embedding of an untied head
+  bool decays = false;  // weight decay: matrices, but not the embedding
   std::span<float> value, gradient;
 };
 

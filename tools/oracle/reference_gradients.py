@@ -29,7 +29,10 @@ def silu(x):
 class Model:
     def __init__(self, checkpoint):
         self.d = checkpoint.dims
-        trunk = {name: value for name, value in checkpoint.weights.items() if not name.startswith("mtp.")}
+        tied = checkpoint["lm_head.weight"] is checkpoint["embeddings.weight"]
+        self.head = "embeddings.weight" if tied else "lm_head.weight"
+        trunk = {name: value for name, value in checkpoint.weights.items()
+                 if not name.startswith("mtp.") and not (tied and name == "lm_head.weight")}
         self.w = {name: torch.tensor(np.asarray(value, dtype=np.float64), requires_grad=True) for name, value in trunk.items()}
 
     def norm(self, x, weight, groups=1):
@@ -93,7 +96,7 @@ class Model:
         for i, letter in enumerate(self.d["pattern"]):
             p = f"layers.{i}."
             r = r + block[letter](p + "mixer.", self.norm(r, self.w[p + "norm.weight"]))
-        return self.norm(r, self.w["norm_f.weight"]) @ self.w["lm_head.weight"].T
+        return self.norm(r, self.w["norm_f.weight"]) @ self.w[self.head].T
 
 
 def summary(gradient):
