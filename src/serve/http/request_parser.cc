@@ -54,7 +54,11 @@ struct RequestParser::Parser final : public http::basic_parser<true> {
       ec = http::error::bad_target;
       return;
     }
-    const std::string_view whole(target.data(), target.size());
+    std::string_view whole(target.data(), target.size());
+    if (whole.starts_with("http://") || whole.starts_with("https://")) {  // as proxies write it
+      const size_t slash = whole.find('/', whole.find("://") + 3);
+      whole = slash == std::string_view::npos ? "/" : whole.substr(slash);
+    }
     const size_t mark = whole.find('?');
     request.path = whole.substr(0, mark);
     if (mark != std::string_view::npos) request.query = whole.substr(mark + 1);
