@@ -8,7 +8,7 @@ import json
 import sys
 import unittest
 
-from client import Server
+from client import Server, read_response
 
 LODE = sys.argv[1]
 USER = [{"role": "user", "content": "hi"}]
@@ -144,6 +144,13 @@ class OddRequestsTest(unittest.TestCase):
                 status, _, answer = self.server.post(path, body)
                 self.assertEqual(status, 400, body[:40])
                 self.assertIn("message", json.loads(answer)["error"])
+
+    def test_an_address_may_be_whole(self):
+        for target, expected in (("http://localhost/health", 200), ("http://localhost", 200),
+                                 ("https://localhost/live?x=/", 200), ("http://localhost/x", 404)):
+            with self.server.connect() as connection:
+                connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                self.assertEqual(read_response(connection)[0], expected, target)
 
     def test_a_format_at_its_older_place_is_held(self):
         schema = {"type": "object", "required": ["town"], "additionalProperties": False,
