@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 
+#include "runtime/engine.h"
 #include "tests/support/random_model.h"
 #include "train/fresh.h"
 #include "train/trainer.h"
@@ -129,6 +130,34 @@ TEST(TrainSteps, StandStillWhereGradientsAreNoNumbers) {
   m.trainer->Gather(Repeating());
   EXPECT_FALSE(m.trainer->Update(1e-3).skipped);
   EXPECT_NE(m.Values(), before);
+}
+
+// The sampler's log-probability of a token and the trainer's are one number, whatever step of
+// training the weights are at: the sampler runs the masters, one token after the other.
+TEST(TrainSteps, JudgeTokensAsTheSamplerDoesToTheBit) {
+  Machine m(2);
+  const PackedBatch batch = Repeating();
+  for (int step = 0; step < 3; ++step) {
+    std::vector<float> trained;
+    m.trainer->Gather(batch, &trained);
+    runtime::EngineOptions options;
+    options.threads = 2;
+    runtime::Engine engine(*m.model, options);
+    std::vector<float> logits(256), sampled;
+    for (size_t row = 0; row < 60; row += 20) {
+      auto sequence = engine.NewSequence();
+      ASSERT_TRUE(sequence.ok());
+      for (size_t t = row; t < row + 20; ++t) {
+        ASSERT_TRUE(engine.Append(*sequence, {&batch.tokens[t], 1}, logits.data()).ok());
+        const float none = 0.0f;
+        sampled.push_back(0.0f);
+        kernels::CrossEntropy(m.trainer->runner().kernels(), logits.data(), 1, 256,
+                              &batch.targets[t], &none, &sampled.back(), nullptr);
+      }
+    }
+    EXPECT_EQ(trained, sampled) << step;
+    m.trainer->Update(1e-3);
+  }
 }
 
 TEST(TrainSteps, BeginWithAModelThatKnowsNothing) {
