@@ -23,6 +23,7 @@ class FakeBackend : public Backend {
       TokenEvent event;
       event.kind = kind;
       event.token = token;
+      event.stop = stop;
       sink->Push(std::move(event));
     };
     push(TokenEvent::Kind::kQueued, 0);
@@ -36,6 +37,7 @@ class FakeBackend : public Backend {
   void Stop() override {}
 
   std::vector<int32_t> tokens;
+  runtime::StopReason stop = {};  // why every answer ends
   Ticket submitted = 0;
   int cancelled = 0;
 };

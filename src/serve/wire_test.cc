@@ -1,15 +1,14 @@
 // Scripted tool calls, cut at every byte, through the dialects' streams.
 #include <gtest/gtest.h>
 
-#include <map>
 #include <random>
-#include <set>
 
-#include "base/text.h"
 #include "chat/fake_answers.h"
 #include "serve/anthropic/message_writer.h"
 #include "serve/dialogue.h"
 #include "serve/openai/chat_writer.h"
+#include "serve/responses/response_writer.h"
+#include "tests/support/wire_reader.h"
 #include "text/parsers/tool_schemas_json.h"
 
 namespace lode::serve {
@@ -79,18 +78,6 @@ Json Tools() {
   return tools;
 }
 
-// The data of a stream's events. Every event must be whole and JSON.
-std::vector<Json> Events(const std::string& stream) {
-  std::vector<Json> events;
-  for (const std::string& block : Split(stream, '\n')) {
-    if (!StartsWith(block, "data: ") || block == "data: [DONE]") continue;
-    auto json = ParseJson(std::string_view(block).substr(6));
-    EXPECT_TRUE(json.ok()) << block;
-    if (json.ok()) events.push_back(std::move(*json));
-  }
-  return events;
-}
-
 std::string Stream(const std::vector<int32_t>& tokens, const text::Tokenizer& tokenizer,
                    std::shared_ptr<const text::ToolSchemas> schemas, AnswerWriter* writer) {
   chat::FakeBackend backend;
@@ -123,71 +110,36 @@ void ExpectCalls(const Sample& sample, const std::string& content, const std::ve
   EXPECT_EQ(seen, wanted) << where;
 }
 
-void CheckChunks(const Sample& sample, const std::string& stream, const std::string& where) {
-  std::string content, finish;
-  std::map<int, std::pair<std::string, std::string>> calls;  // by index: name, arguments
-  std::set<std::string> ids;
-  for (const Json& event : Events(stream)) {
-    const Json& choice = event["choices"][0];
-    const Json& delta = choice["delta"];
-    content += GetString(delta, "content");
-    if (choice["finish_reason"].is_string()) finish = choice["finish_reason"];
-    const Json* list = FindKey(delta, "tool_calls");
-    if (list == nullptr) continue;
-    for (const Json& call : *list) {
-      const int index = call["index"];
-      const bool first = calls.find(index) == calls.end();
-      EXPECT_EQ(call.contains("id"), first) << where;
-      EXPECT_EQ(call["function"].contains("name"), first) << where;
-      if (first) ids.insert(call["id"].get<std::string>());
-      if (first) calls[index].first = call["function"]["name"];
-      calls[index].second += GetString(call["function"], "arguments");
-    }
+void Check(const Sample& sample, const lode::testing::ReadAnswer& answer,
+           const std::string& where) {
+  EXPECT_EQ(answer.finish, "tool_calls") << where;
+  std::vector<Call> calls;
+  for (const lode::testing::ReadCall& call : answer.calls) {
+    const auto arguments = ParseJson(call.arguments);
+    ASSERT_TRUE(arguments.ok()) << where << " " << call.arguments;
+    calls.push_back({call.name, *arguments});
   }
-  EXPECT_EQ(finish, "tool_calls") << where;
-  EXPECT_EQ(ids.size(), calls.size()) << where;
-  std::vector<Call> parsed;
-  for (const auto& [index, call] : calls) {
-    ASSERT_EQ(index, static_cast<int>(parsed.size())) << where;
-    const auto arguments = ParseJson(call.second);
-    ASSERT_TRUE(arguments.ok()) << where << " " << call.second;
-    parsed.push_back({call.first, *arguments});
-  }
-  ExpectCalls(sample, content, parsed, where);
+  ExpectCalls(sample, answer.content, calls, where);
 }
 
-void CheckMessage(const Sample& sample, const std::string& stream, const std::string& where) {
-  std::string content, open, arguments, stop;
-  std::vector<Call> parsed;
-  int index = -1;
-  bool ended = false;
-  for (const Json& event : Events(stream)) {
-    EXPECT_FALSE(ended) << where;
-    const std::string type = event["type"];
-    if (type == "content_block_start") {
-      EXPECT_TRUE(open.empty()) << where;
-      EXPECT_EQ(event["index"], ++index) << where;
-      open = event["content_block"]["type"];
-      arguments.clear();
-      if (open == "tool_use") parsed.push_back({event["content_block"]["name"], {}});
-    } else if (type == "content_block_delta") {
-      content += GetString(event["delta"], "text");
-      arguments += GetString(event["delta"], "partial_json");
-    } else if (type == "content_block_stop") {
-      if (open == "tool_use") {
-        const auto json = ParseJson(arguments);
-        ASSERT_TRUE(json.ok()) << where << " " << arguments;
-        parsed.back().arguments = *json;
-      }
-      open.clear();
-    } else if (type == "message_delta") {
-      stop = event["delta"]["stop_reason"];
-    }
-    ended = type == "message_stop";
+// One of the dialects that have calls, streamed.
+void CheckDialect(int dialect, const Sample& sample, const std::vector<int32_t>& tokens,
+                  const text::Tokenizer& tokenizer,
+                  const std::shared_ptr<const text::ToolSchemas>& schemas,
+                  const std::string& where) {
+  if (dialect == 0) {
+    ChatChunks chunks({"id", "m", 0}, {}, true, false, &tokenizer);
+    Check(sample, lode::testing::ReadChatStream(Stream(tokens, tokenizer, schemas, &chunks)),
+          where + " chat");
+  } else if (dialect == 1) {
+    MessageEvents events({"id", "m"});
+    Check(sample, lode::testing::ReadMessageStream(Stream(tokens, tokenizer, schemas, &events)),
+          where + " messages");
+  } else {
+    ResponseWriter events({.id = "resp_1", .model = "m", .stream = true}, &tokenizer);
+    Check(sample, lode::testing::ReadResponseStream(Stream(tokens, tokenizer, schemas, &events)),
+          where + " responses");
   }
-  EXPECT_TRUE(ended) << where;
-  EXPECT_EQ(stop, "tool_use") << where;
-  ExpectCalls(sample, content, parsed, where);
 }
 
 TEST(Wire, TenThousandScriptedToolCallsCutAtEveryByteAreNeitherLostNorMangled) {
@@ -202,14 +154,8 @@ TEST(Wire, TenThousandScriptedToolCallsCutAtEveryByteAreNeitherLostNorMangled) {
       const auto tokens = chat::EncodeCut(*tokenizer, sample.text, cut);
       const std::string where =
           "sample " + std::to_string(number) + " cut at " + std::to_string(cut);
-      if (runs % 2 == 0) {
-        ChatChunks chunks({"id", "m", 0}, {}, true, false, tokenizer.get());
-        CheckChunks(sample, Stream(tokens, *tokenizer, schemas, &chunks), where);
-      } else {
-        MessageEvents events({"id", "m"});
-        CheckMessage(sample, Stream(tokens, *tokenizer, schemas, &events), where);
-      }
-      if (testing::Test::HasFailure()) return;
+      CheckDialect(runs % 3, sample, tokens, *tokenizer, schemas, where);
+      if (::testing::Test::HasFailure()) return;
     }
   }
 }
@@ -230,10 +176,9 @@ TEST(Wire, ACallThatComesByteByByteIsTheSame) {
       }
     }
     ASSERT_EQ(tokens.size(), sample.text.size());
-    ChatChunks chunks({"id", "m", 0}, {}, true, false, tokenizer.get());
-    CheckChunks(sample, Stream(tokens, *tokenizer, schemas, &chunks), std::to_string(number));
-    MessageEvents events({"id", "m"});
-    CheckMessage(sample, Stream(tokens, *tokenizer, schemas, &events), std::to_string(number));
+    for (int dialect = 0; dialect < 3; ++dialect) {
+      CheckDialect(dialect, sample, tokens, *tokenizer, schemas, std::to_string(number));
+    }
   }
 }
 

@@ -3,103 +3,18 @@
 // case is read whole, byte by byte, word by word and in random pieces, always with the same result.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <random>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "base/utf8.h"
-#include "tests/support/shared.h"
+#include "tests/support/parser_cases.h"
 #include "text/parsers/output_parser.h"
-#include "text/parsers/tool_schemas_json.h"
 
 namespace lode::text {
 namespace {
 
-struct Case {
-  std::string place;
-  std::string format;  // the folder's
-  std::string input;
-  Json options;
-  Json expected;
-};
-
-// \n \r \t \\ \xHH, for what an editor would spoil.
-std::string Unescape(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '\\' || i + 1 == text.size()) {
-      out += text[i];
-      continue;
-    }
-    const char c = text[++i];
-    if (c == 'x') {
-      out += static_cast<char>(std::stoi(std::string(text.substr(i + 1, 2)), nullptr, 16));
-      i += 2;
-    } else {
-      out += c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c;
-    }
-  }
-  return out;
-}
-
-// The parts of `text` between lines that are exactly `separator`.
-std::vector<std::string> SplitAtLines(const std::string& text, const std::string& separator) {
-  std::vector<std::string> parts(1);
-  for (const std::string& line : Split(text, '\n')) {
-    if (line == separator) {
-      parts.emplace_back();
-    } else {
-      parts.back() += line + "\n";
-    }
-  }
-  return parts;
-}
-
-std::vector<Case> ReadCases(const std::filesystem::path& path) {
-  std::vector<Case> cases;
-  const Result<std::string> text = ReadFile(path.string());
-  EXPECT_TRUE(text.ok());
-  for (const std::string& block : SplitAtLines("====\n" + *text, "====")) {
-    if (block.find_first_not_of('\n') == std::string::npos) continue;
-    Case one;
-    const std::string name = path.filename().string();
-    const std::string prefix = name.substr(0, name.find('_'));
-    one.format = OutputFormatFromName(prefix).ok() ? prefix : "xml";
-    one.place = name + Format(" case %zu", cases.size() + 1);
-    const std::vector<std::string> parts = SplitAtLines(block, "----");
-    EXPECT_EQ(parts.size(), 3u) << one.place;
-    if (parts.size() != 3) continue;
-    one.input = parts[0].substr(0, parts[0].size() - 1);  // the newline before ---- is the file's
-    const Result<Json> options = ParseJson(parts[1]);
-    const Result<Json> expected = ParseJson(parts[2]);
-    EXPECT_TRUE(options.ok()) << one.place << options.error().ToString();
-    EXPECT_TRUE(expected.ok()) << one.place << expected.error().ToString();
-    if (!options.ok() || !expected.ok()) continue;
-    one.options = *options;
-    one.expected = *expected;
-    if (GetBool(one.options, "escapes")) one.input = Unescape(one.input);
-    cases.push_back(std::move(one));
-  }
-  return cases;
-}
-
-OutputParserOptions MakeOptions(const Case& one, const Json& default_tools) {
-  OutputParserOptions options;
-  const Result<OutputFormat> format =
-      OutputFormatFromName(GetString(one.options, "format", one.format));
-  EXPECT_TRUE(format.ok()) << one.place;
-  if (format.ok()) options.format = *format;
-  options.thinking = GetBool(one.options, "thinking", false);
-  options.force_nonempty_content = GetBool(one.options, "force_nonempty_content");
-  options.tool_calls = GetBool(one.options, "tool_calls", true);
-  const Json* tools = FindKey(one.options, "tools");
-  options.tools =
-      std::make_shared<ToolSchemas>(ToolSchemasFromJson(tools != nullptr ? *tools : default_tools));
-  return options;
-}
+using Case = lode::testing::ParserCase;
 
 // The outcome as JSON, so that it compares by type and prints well.
 Json Outcome(const std::vector<std::string>& pieces, const OutputParserOptions& options,
@@ -217,33 +132,20 @@ void CompareCuts(const Case& one, const OutputParserOptions& options, StopCause 
 }
 
 TEST(ParserGoldens, GiveTheExpectedEventsHoweverTheTextIsCut) {
-  const std::string folder = lode::testing::TestFile("text/parsers");
-  const Result<Json> tools = ReadJsonFile(folder + "/tools.json");
-  ASSERT_TRUE(tools.ok()) << tools.error().ToString();
-  std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".txt") paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
   int count = 0;
-  for (const auto& path : paths) {
-    for (const Case& one : ReadCases(path)) {
-      ++count;
-      const OutputParserOptions options = MakeOptions(one, *tools);
-      const std::string cause_name = GetString(one.options, "cause", "stop");
-      const StopCause cause = cause_name == "length"      ? StopCause::kLength
-                              : cause_name == "cancelled" ? StopCause::kCancelled
-                                                          : StopCause::kStop;
-      const Json whole = Outcome({one.input}, options, cause, one.place);
-      Compare(one, whole);
-      std::vector<std::string> bytes;
-      for (const char c : one.input) bytes.emplace_back(1, c);
-      EXPECT_EQ(DumpJson(Outcome(bytes, options, cause, one.place)), DumpJson(whole))
-          << one.place << " byte by byte";
-      EXPECT_EQ(DumpJson(Outcome(Words(one.input), options, cause, one.place)), DumpJson(whole))
-          << one.place << " word by word";
-      CompareCuts(one, options, cause);
-    }
+  for (const Case& one : lode::testing::ReadParserCases()) {
+    ++count;
+    const OutputParserOptions& options = one.parsing;
+    const StopCause cause = one.cause;
+    const Json whole = Outcome({one.input}, options, cause, one.place);
+    Compare(one, whole);
+    std::vector<std::string> bytes;
+    for (const char c : one.input) bytes.emplace_back(1, c);
+    EXPECT_EQ(DumpJson(Outcome(bytes, options, cause, one.place)), DumpJson(whole))
+        << one.place << " byte by byte";
+    EXPECT_EQ(DumpJson(Outcome(Words(one.input), options, cause, one.place)), DumpJson(whole))
+        << one.place << " word by word";
+    CompareCuts(one, options, cause);
   }
   EXPECT_GE(count, 110);  // the goldens were found
 }
