@@ -27,8 +27,9 @@ struct Place {
   bool thinking = false;
   uint32_t tag = 0;        // bytes of the closing tag that have been written
   uint32_t character = 0;  // bytes that the open character still needs
+  bool header = false;     // of a message, where there are channels
   uint32_t forced = 0;     // tokens of the forced end that have been written
-  uint32_t tokens = 0;     // of the trace
+  uint32_t tokens = 0;     // of the trace: of all its messages
 
   static Place Of(const ConstraintState& state) {
     Place place;
@@ -37,13 +38,15 @@ struct Place {
     place.thinking = (state.bits[0] >> 33 & 1) != 0;
     place.tag = static_cast<uint32_t>(state.bits[0] >> 34 & 0xFF);
     place.character = static_cast<uint32_t>(state.bits[0] >> 42 & 3);
+    place.header = (state.bits[0] >> 44 & 1) != 0;
     place.forced = static_cast<uint32_t>(state.bits[1] >> 32);
     place.tokens = static_cast<uint32_t>(state.bits[1]);
     return place;
   }
   ConstraintState state() const {
     return {{uint64_t{match} | uint64_t{ended} << 32 | uint64_t{thinking} << 33 |
-                 uint64_t{tag} << 34 | uint64_t{character} << 42,
+                 uint64_t{tag} << 34 | uint64_t{character} << 42 |
+                 uint64_t{header} << 44,
              uint64_t{forced} << 32 | tokens}};
   }
 };
@@ -61,6 +64,7 @@ class AnswerConstraint : public runtime::Constraint {
     std::vector<int32_t> stop_ids;
     std::vector<int32_t> banned;
     bool channels = false;
+    int32_t thought = -1;  // the token that names the channel of thoughts; below 0: there is none
     std::string close;  // of a trace that is open at the beginning; empty: none is
     int64_t thinking_tokens_max = -1;
     std::vector<int32_t> forced;  // how a trace that is too long ends
@@ -73,6 +77,7 @@ class AnswerConstraint : public runtime::Constraint {
     Place place;
     if (matcher_.has_value()) place.match = matcher_->Start();
     place.thinking = !parts_.close.empty();
+    place.header = parts_.channels;
     return place.state();
   }
 
@@ -96,6 +101,7 @@ class AnswerConstraint : public runtime::Constraint {
       mask->AllowAll();
     }
     for (const int32_t id : parts_.banned) mask->Forbid(id);
+    if (NoMoreThoughts(place)) mask->Forbid(parts_.thought);
   }
 
   Result<ConstraintState> Advance(ConstraintState state, int32_t token) override {
@@ -115,6 +121,7 @@ class AnswerConstraint : public runtime::Constraint {
       return place.state();
     }
     if (Has(parts_.banned, token)) return refuse();
+    if (token == parts_.thought && NoMoreThoughts(place)) return refuse();
     if (matcher_.has_value()) {
       LODE_ASSIGN(place.match, matcher_->Advance(place.match, static_cast<uint32_t>(token)));
     }
@@ -132,19 +139,27 @@ class AnswerConstraint : public runtime::Constraint {
 
   // The budget is used up; a character that is being written is finished first.
   bool MustClose(const Place& place) const {
-    if (!place.thinking || parts_.forced.empty()) return false;
+    if (!place.thinking || place.header || parts_.forced.empty()) return false;
     if (place.forced > 0) return place.forced < parts_.forced.size();
     return place.tokens >= parts_.thinking_tokens_max && place.character == 0;
   }
 
+  // The budget is used up: the next message is none of thoughts.
+  bool NoMoreThoughts(const Place& place) const {
+    return place.thinking && place.header && parts_.thought >= 0 &&
+           parts_.thinking_tokens_max >= 0 && place.tokens >= parts_.thinking_tokens_max;
+  }
+
   void Think(std::string_view bytes, Place* place) const {
-    ++place->tokens;
-    if (parts_.channels && place->tokens <= 3 &&
-        (bytes == "final" || bytes == "commentary" || bytes == " to")) {
-      place->thinking = false;  // not a message of thoughts
-      place->tokens = 0;
+    if (place->header) {
+      if (bytes == "<|message|>") place->header = false;
+      if (bytes == "final" || bytes == "commentary" || bytes == " to") {
+        place->thinking = place->header = false;  // not a message of thoughts
+        place->tokens = 0;
+      }
       return;
     }
+    ++place->tokens;
     for (const char c : bytes) {
       const uint8_t byte = static_cast<uint8_t>(c);
       const bool rest = (byte & 0xC0) == 0x80 && place->character > 0;
@@ -156,9 +171,10 @@ class AnswerConstraint : public runtime::Constraint {
         place->tag = parts_.close[0] == c ? 1 : 0;
       }
       if (place->tag == parts_.close.size()) {
-        place->thinking = false;
+        // Behind a message of thoughts another one may come, on the same budget.
+        place->thinking = place->header = parts_.channels;
         place->tag = 0;
-        place->tokens = 0;
+        if (!parts_.channels) place->tokens = 0;
         place->forced = 0;
         place->character = 0;
         return;
@@ -215,6 +231,8 @@ Result<std::shared_ptr<const Grammar>> AnswerForms::Compile(const AnswerForm& fo
                     {"calls", static_cast<int>(form.calls)},
                     {"named", form.named},
                     {"parallel", form.parallel},
+                    {"limited", form.limited},
+                    {"plain", form.plain},
                     {"strict", form.strict},
                     {"response_format", form.response_format}});
   {
@@ -249,8 +267,8 @@ Result<std::shared_ptr<runtime::Constraint>> AnswerForms::Make(const AnswerForm&
   if (budget) {
     parts.close = harmony ? "<|end|>" : text::kThinkClose;
     parts.channels = harmony;
-    // A message has three tokens before its text.
-    parts.thinking_tokens_max = std::max<int64_t>(limits.thinking_tokens_max, harmony ? 3 : 0);
+    if (harmony) parts.thought = tokenizer_->TokenToId("analysis").value_or(-1);
+    parts.thinking_tokens_max = limits.thinking_tokens_max;
     std::string end = limits.thinking_end;
     if (!harmony && limits.thinking_tokens_max > 0) end += "\n";
     LODE_ASSIGN(parts.forced, tokenizer_->Encode(end + parts.close));

@@ -4,9 +4,11 @@
 #include <vector>
 
 #include "base/json_text.h"
+#include "chat/structural_tag.h"
 #include "text/grammar/characters.h"
 #include "text/grammar/compile.h"
 #include "text/grammar/elements.h"
+#include "text/grammar/gbnf.h"
 #include "text/grammar/regex.h"
 #include "text/parsers/lookahead.h"
 
@@ -41,7 +43,9 @@ class AnswerMaker {
 
   Result<std::shared_ptr<const Grammar>> Make() {
     LODE_TRY(ReadTools());
-    LODE_ASSIGN(const NodeId root, form_.format == OutputFormat::kHarmony ? Channels() : Tagged());
+    LODE_ASSIGN(const NodeId root, form_.plain                               ? AnswerText()
+                                   : form_.format == OutputFormat::kHarmony ? Channels()
+                                                                            : Tagged());
     return builder_.Finish(root);
   }
 
@@ -65,11 +69,12 @@ class AnswerMaker {
   Result<NodeId> JsonArguments(const Tool& tool);
   Result<NodeId> XmlArguments(const Tool& tool);
   Result<NodeId> AnswerText();
+  Result<NodeId> FormatNode(const Json& format);
   Result<NodeId> Content();
 
   NodeId Literal(std::string_view text) { return builder_.Literal(text); }
   // Any text with none of these inside.
-  TermId Without(const std::vector<std::string>& words);
+  TermId Without(const std::vector<std::string>& words) { return TextWithout(&terms_, words); }
   // Up to two line breaks, as models put between the parts of an answer.
   NodeId Gap() { return builder_.Choice({builder_.Empty(), Literal("\n"), Literal("\n\n")}); }
 
@@ -98,26 +103,21 @@ Result<void> AnswerMaker::ReadTools() {
   return Error(Code::kBadInput, "tool_choice asks for a call, but no tools were given");
 }
 
-TermId AnswerMaker::Without(const std::vector<std::string>& words) {
-  std::vector<TermId> parts = {text::grammar::AnyText(&terms_, Spelling::kRaw)};
-  for (const std::string& word : words) {
-    parts.push_back(terms_.Not(terms_.Concat(
-        {terms_.Everything(), terms_.Literal(word), terms_.Everything()})));
-  }
-  return terms_.And(std::move(parts));
-}
-
-// [thinking </think>] [gap] answer
+// [thinking </think>] [gap] answer. What is held to a format begins at once: the parser takes one
+// line break behind the trace, and all else would be text of the answer.
 Result<NodeId> AnswerMaker::Tagged() {
-  LODE_ASSIGN(const NodeId answer, Content());
-  if (!form_.thinking) return builder_.Sequence({Gap(), answer});
+  LODE_ASSIGN(const NodeId content, Content());
+  const NodeId before = !has_format() || must_call() ? Gap()
+                        : form_.thinking             ? builder_.Optional(Literal("\n"))
+                                                     : builder_.Empty();
+  const NodeId answer = builder_.Sequence({before, content});
+  if (!form_.thinking) return answer;
   std::vector<std::string> ends = {std::string(text::kThinkClose)};
   // A call would end the trace without its tag.
   if (const std::string_view trigger = CallTrigger(form_.format); !trigger.empty()) {
     ends.emplace_back(trigger);
   }
-  return builder_.Sequence({builder_.Regular(Without(ends)), Literal(text::kThinkClose), Gap(),
-                            answer});
+  return builder_.Sequence({builder_.Regular(Without(ends)), Literal(text::kThinkClose), answer});
 }
 
 // Messages of thinking, then the last one: an answer or a call.
@@ -262,9 +262,17 @@ Result<NodeId> AnswerMaker::XmlArguments(const Tool& tool) {
   return builder_.Repeat(parameter, 0, kUnbounded);
 }
 
-// The answer itself, by response_format.
+// The answer itself, by response_format. Errors begin with the field that asked for it.
 Result<NodeId> AnswerMaker::AnswerText() {
-  const Json& format = form_.response_format;
+  Result<NodeId> node = FormatNode(form_.response_format);
+  if (node.ok()) return node;
+  const std::string path = GetString(form_.response_format, "path", "response_format");
+  const std::string& message = node.error().message();
+  if (message.starts_with(path)) return node;
+  return Error(node.error().code(), path + ": " + message, node.error().hint());
+}
+
+Result<NodeId> AnswerMaker::FormatNode(const Json& format) {
   const std::string type = GetString(format, "type");
   if (type == "json_object") {
     const Json* schema = FindKey(format, "schema");
@@ -295,8 +303,17 @@ Result<NodeId> AnswerMaker::AnswerText() {
     if (choices.empty()) return Error(Code::kBadInput, "response_format.choices has no texts");
     return builder_.Choice(std::move(choices));
   }
+  if (type == "grammar") {
+    return text::grammar::GbnfNode(&builder_, GetString(format, "grammar"));
+  }
+  if (type == "structural_tag") {
+    const Json* tag = FindKey(format, "structures") != nullptr ? &format
+                                                                : FindKey(format, "format");
+    if (tag == nullptr) return Error(Code::kBadInput, "response_format.format: is missing");
+    return StructuralTagNode(&builder_, *tag, kStyle);
+  }
   return Error(Code::kBadInput, "unknown type of response_format: " + type,
-               "text, json_object, json_schema, regex or choice");
+               "text, json_object, json_schema, regex, choice, grammar or structural_tag");
 }
 
 bool AnyStrict(const AnswerForm& form) {
@@ -330,9 +347,12 @@ Result<std::shared_ptr<const Grammar>> CompileAnswer(const AnswerForm& form) {
   const bool formatted = form.response_format.is_object() &&
                          GetString(form.response_format, "type", "text") != "text";
   const bool tools = form.tools.is_array() && !form.tools.empty();
-  const bool loose = form.calls == AnswerForm::Calls::kNone ||
+  // Channels have no one token that opens a call: where none is wanted, the grammar says so.
+  const bool none = form.calls == AnswerForm::Calls::kNone &&
+                    !(tools && form.format == OutputFormat::kHarmony);
+  const bool loose = none || form.plain ||
                      (form.calls == AnswerForm::Calls::kAuto &&
-                      (!tools || (form.parallel && !AnyStrict(form))));
+                      (!tools || (form.parallel && !form.limited && !AnyStrict(form))));
   if (loose && !formatted) return std::shared_ptr<const Grammar>();
   return AnswerMaker(form).Make();
 }

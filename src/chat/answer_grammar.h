@@ -26,9 +26,12 @@ struct AnswerForm {
   Calls calls = Calls::kAuto;
   std::string named;     // of kNamed
   bool parallel = true;  // several calls
+  bool limited = false;  // the prompt tells of more tools than may be called
   bool strict = false;   // all tools are held to their schemas; else those that say so
-  // null, or {"type": "text" | "json_object" | "json_schema" | "regex" | "choice", ...}:
-  // "json_schema": {"schema"}, "schema" of a json_object, "pattern", "choices".
+  bool plain = false;    // no turn of a dialogue: the response_format alone
+  // null, or {"type": "text" | "json_object" | "json_schema" | "regex" | "choice" | "grammar" |
+  // "structural_tag", ...}: "json_schema": {"schema"}, "schema" of a json_object, "pattern",
+  // "choices", "grammar" (GBNF), "format" (structural_tag.h). "path": the field that said so.
   Json response_format = nullptr;
 };
 

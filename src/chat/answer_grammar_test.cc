@@ -129,12 +129,14 @@ TEST(AnswerGrammar, AFormatHoldsForTheAnswerAndNotForTheThinking) {
   form.response_format = *ParseJson(R"({"type": "json_schema", "json_schema": {"schema":
     {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
      "additionalProperties": false}}})");
-  EXPECT_TRUE(Accepts(form, "Let me {think} \"freely\".\n</think>\n\n{\"n\": 4}"));
-  EXPECT_FALSE(Accepts(form, "Let me think.\n</think>\n\nFour", false));
+  EXPECT_TRUE(Accepts(form, "Let me {think} \"freely\".\n</think>\n{\"n\": 4}"));
+  EXPECT_FALSE(Accepts(form, "Let me think.\n</think>\n\n", false));  // it would be content
+  EXPECT_FALSE(Accepts(form, "Let me think.\n</think>\nFour", false));
   EXPECT_FALSE(Accepts(form, "Let me think.</think>{\"n\": \"4\"", false));
   EXPECT_FALSE(Accepts(form, "No end of thinking"));
   form.thinking = false;
   EXPECT_TRUE(Accepts(form, "{\"n\":4}"));
+  EXPECT_FALSE(Accepts(form, "\n", false));
   form.tools = Tools();
   EXPECT_TRUE(Accepts(form, kXmlRead));
   form.response_format = {{"type", "choice"}, {"choices", {"yes", "no"}}};
@@ -142,6 +144,75 @@ TEST(AnswerGrammar, AFormatHoldsForTheAnswerAndNotForTheThinking) {
   EXPECT_FALSE(Accepts(form, "nope", false));
   form.response_format = {{"type", "yaml"}};
   EXPECT_FALSE(CompileAnswer(form).ok());
+}
+
+TEST(AnswerGrammar, ToolsThatMayNotBeCalledAreNot) {
+  AnswerForm form = Form(OutputFormat::kXml, Calls::kAuto);
+  form.tools = Json::array({Tools()[1]});
+  form.tools[0]["function"].erase("strict");
+  EXPECT_EQ(*CompileAnswer(form), nullptr);
+  form.limited = true;
+  EXPECT_FALSE(Accepts(form, kXmlRead, false));
+  EXPECT_TRUE(Accepts(form, "Well.\n<tool_call>\n<function=set>\n</function>\n</tool_call>"));
+  AnswerForm none = Form(OutputFormat::kHarmony, Calls::kNone);
+  EXPECT_FALSE(Accepts(none, "<|channel|>commentary to=functions.read", false));
+  EXPECT_FALSE(Accepts(none, " to=functions.read", false));
+  EXPECT_TRUE(Accepts(none, "<|channel|>final<|message|>Hello"));
+}
+
+TEST(AnswerGrammar, PlainTextIsHeldToAGrammarOrAPatternAlone) {
+  AnswerForm form;
+  form.plain = true;
+  EXPECT_EQ(*CompileAnswer(form), nullptr);
+  form.response_format = {{"type", "grammar"}, {"grammar", "root ::= \"a\" [0-9]+ | \"b\""}};
+  EXPECT_TRUE(Accepts(form, "a12"));
+  EXPECT_TRUE(Accepts(form, "b"));
+  EXPECT_FALSE(Accepts(form, "\n", false));
+  EXPECT_FALSE(Accepts(form, "b1", false));
+  form.response_format = {{"type", "grammar"}, {"grammar", "root ::= other"}};
+  EXPECT_EQ(CompileAnswer(form).error().code(), Code::kBadInput);
+  form.response_format = {{"type", "regex"}, {"pattern", "[a-c]{2}"}};
+  EXPECT_TRUE(Accepts(form, "ab"));
+  EXPECT_FALSE(Accepts(form, "abc", false));
+}
+
+TEST(AnswerGrammar, StructuralTagsStandBetweenFreeTexts) {
+  AnswerForm form;
+  const auto hold = [&](const char* format) {
+    form.response_format = {{"type", "structural_tag"}, {"format", *ParseJson(format)}};
+  };
+  hold(R"({"type": "triggered_tags", "triggers": ["<f"], "tags": [
+    {"begin": "<fa>", "content": {"type": "json_schema", "json_schema": {"type": "integer"}},
+     "end": "</f>"},
+    {"begin": "<fb>", "content": {"type": "any_text"}, "end": "</f>"}]})");
+  EXPECT_TRUE(Accepts(form, "no tags, <g"));
+  EXPECT_TRUE(Accepts(form, "first <fa>12</f> then <fb>x <y</f>."));
+  EXPECT_FALSE(Accepts(form, "<fc", false));
+  EXPECT_FALSE(Accepts(form, "<fa>x", false));
+  EXPECT_FALSE(Accepts(form, "<fb>never closed"));
+  hold(R"({"type": "sequence", "elements": [{"type": "const_string", "value": "a"},
+    {"type": "or", "elements": [{"type": "regex", "pattern": "[0-9]"},
+                                {"type": "grammar", "grammar": "root ::= \"x\""}]}]})");
+  EXPECT_TRUE(Accepts(form, "a7"));
+  EXPECT_TRUE(Accepts(form, "ax"));
+  EXPECT_FALSE(Accepts(form, "ab", false));
+  hold(R"({"type": "tags_with_separator", "separator": ",", "at_least_one": true, "tags": [
+    {"type": "tag", "begin": "[", "content": {"type": "any_text"}, "end": "]"}]})");
+  EXPECT_TRUE(Accepts(form, "[a],[b]"));
+  EXPECT_FALSE(Accepts(form, ""));
+  form.response_format = *ParseJson(R"({"type": "structural_tag", "triggers": ["<f="],
+    "structures": [{"begin": "<f=a>", "schema": {"type": "boolean"}, "end": "</f>"}]})");
+  EXPECT_TRUE(Accepts(form, "so <f=a>true</f>"));
+  EXPECT_FALSE(Accepts(form, "so <f=a>1", false));
+  for (const char* bad : {R"({"type": "tag", "begin": "a"})", R"({"type": "other"})",
+                          R"({"type": "or", "elements": []})",
+                          R"({"type": "triggered_tags", "triggers": ["x"], "tags": [
+                            {"begin": "y", "content": {"type": "any_text"}, "end": ""}]})"}) {
+    hold(bad);
+    const auto grammar = CompileAnswer(form);
+    ASSERT_FALSE(grammar.ok()) << bad;
+    EXPECT_NE(grammar.error().message().find("response_format.format"), std::string::npos);
+  }
 }
 
 TEST(AnswerGrammar, WithChannelsTheThoughtsComeFirst) {
@@ -304,6 +375,56 @@ TEST(AnswerConstraint, ABudgetWaitsForTheEndOfACharacterAndCountsNoAnswer) {
     ASSERT_TRUE(mask.allowed(byte('y')));
     state = *(*constraint)->Advance(state, byte('y'));
   }
+}
+
+// A tokenizer of letters and of the words that channels are made of.
+std::unique_ptr<text::Tokenizer> ChannelTokenizer(const std::vector<std::string>& words) {
+  Json vocabulary = Json::object(), added = Json::array();
+  for (char c = 'a'; c <= 'z'; ++c) vocabulary[std::string(1, c)] = c - 'a';
+  for (const std::string& word : words) {
+    added.push_back({{"id", 26 + added.size()}, {"content", word}, {"special", true},
+                     {"single_word", false}, {"lstrip", false}, {"rstrip", false},
+                     {"normalized", false}});
+  }
+  const Json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false},
+                      {"trim_offsets", false}, {"use_regex", false}};
+  auto made = text::Tokenizer::FromHuggingFace(DumpJson(
+      {{"added_tokens", added}, {"pre_tokenizer", bytes}, {"decoder", {{"type", "ByteLevel"}}},
+       {"model", {{"type", "BPE"}, {"merges", Json::array()}, {"vocab", vocabulary}}}}));
+  LODE_CHECK(made.ok());
+  return std::move(*made);
+}
+
+TEST(AnswerConstraint, ABudgetIsForAllMessagesOfThoughts) {
+  const auto tokenizer = ChannelTokenizer({"<|start|>", "<|end|>", "<|message|>", "<|channel|>",
+                                           "assistant", "analysis", "commentary", "final",
+                                           "<|return|>"});
+  const auto id = [&](std::string_view word) { return *tokenizer->TokenToId(word); };
+  AnswerForms forms(tokenizer.get(), 35, {id("<|return|>")});
+  AnswerForm form;
+  form.format = OutputFormat::kHarmony;
+  const auto constraint = forms.Make(form, {.thinking_tokens_max = 5, .thinking_end = ""});
+  ASSERT_TRUE(constraint.ok()) << constraint.error().ToString();
+  runtime::TokenMask mask(35);
+  runtime::ConstraintState state = (*constraint)->Start();
+  const auto feed = [&](std::initializer_list<const char*> words) {
+    for (const char* word : words) {
+      (*constraint)->Mask(state, &mask);
+      EXPECT_TRUE(mask.allowed(id(word))) << word;
+      const auto next = (*constraint)->Advance(state, id(word));
+      ASSERT_TRUE(next.ok()) << word;
+      state = *next;
+    }
+  };
+  feed({"<|channel|>", "analysis", "<|message|>", "a", "b", "<|end|>"});
+  feed({"<|start|>", "assistant", "<|channel|>", "analysis", "<|message|>", "c", "d"});
+  (*constraint)->Mask(state, &mask);
+  EXPECT_EQ(mask.only(), id("<|end|>"));
+  feed({"<|end|>", "<|start|>", "assistant", "<|channel|>"});
+  (*constraint)->Mask(state, &mask);
+  EXPECT_FALSE(mask.allowed(id("analysis")));
+  EXPECT_FALSE((*constraint)->Advance(state, id("analysis")).ok());
+  feed({"final", "<|message|>", "a", "b", "c", "d", "e", "f", "g", "<|return|>"});
 }
 
 TEST(AnswerConstraint, NothingWantedIsNothingHeldAndCallsThatAreNotAreBanned) {

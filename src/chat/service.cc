@@ -45,6 +45,27 @@ bool HasTools(const Json& request) {
   return tools != nullptr && tools->is_array() && !tools->empty();
 }
 
+// The tools that may be called; the prompt tells of all, so that it stays what it was.
+Json AllowedTools(const ChatRequest& request) {
+  const Json& tools = request.template_request["tools"];
+  if (request.allowed_tools.empty()) return tools;
+  Json allowed = Json::array();
+  for (const Json& tool : tools) {
+    const Json* function = FindKey(tool, "function");
+    const std::string name = GetString(function == nullptr ? tool : *function, "name");
+    const auto& names = request.allowed_tools;
+    if (std::find(names.begin(), names.end(), name) != names.end()) allowed.push_back(tool);
+  }
+  return allowed;
+}
+
+// A form that is too large has nothing to do with a prompt that is too long.
+Result<std::shared_ptr<runtime::Constraint>> NoForm(
+    Result<std::shared_ptr<runtime::Constraint>> made) {
+  if (made.ok() || made.error().code() != Code::kNoSpace) return made;
+  return Error(Code::kUnsupported, made.error().message(), made.error().hint());
+}
+
 }  // namespace
 
 Service::Service(Backend* backend, const text::Tokenizer* tokenizer,
@@ -53,9 +74,10 @@ Service::Service(Backend* backend, const text::Tokenizer* tokenizer,
       tokenizer_(tokenizer),
       template_(chat_template),
       options_(std::move(options)) {
-  if (template_ == nullptr) return;
-  maker_.emplace(tokenizer_, template_, options_.prompt);
-  format_ = options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
+  if (template_ != nullptr) {
+    maker_.emplace(tokenizer_, template_, options_.prompt);
+    format_ = options_.output_format.value_or(text::DetectOutputFormat(template_->source()));
+  }
   if (options_.scripted || options_.constraint) return;
   forms_ = std::make_unique<AnswerForms>(tokenizer_, backend_->vocabulary(), options_.stop_ids);
 }
@@ -148,7 +170,8 @@ Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatReques
   AnswerForm form;
   form.format = format_;
   form.thinking = prompt.thinking;
-  if (HasTools(request.template_request)) form.tools = request.template_request["tools"];
+  if (HasTools(request.template_request)) form.tools = AllowedTools(request);
+  form.limited = !request.allowed_tools.empty();
   switch (request.tool_choice) {
     case ToolChoice::kAuto:
       form.calls = AnswerForm::Calls::kAuto;
@@ -168,7 +191,7 @@ Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatReques
   form.response_format = request.response_format;
   AnswerLimits limits;
   limits.thinking_tokens_max = request.thinking_tokens_max;
-  return forms_->Make(form, limits);
+  return NoForm(forms_->Make(form, limits));
 }
 
 Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
@@ -225,11 +248,17 @@ Result<std::unique_ptr<Answer>> Service::Complete(const std::vector<CompletionRe
     made.push_back(std::move(one));
   }
   auto answer = std::make_unique<Answer>(backend_, tokenizer_, std::move(options), std::move(wake));
+  AnswerForm formed;
+  formed.plain = true;
+  formed.response_format = requests.front().response_format;
   int index = 0;
   for (const TokenRequest& one : made) {
     for (int choice = 0; choice < rules.choices; ++choice) {
       TokenRequest own = one;
       own.request.sampling.choice = static_cast<uint32_t>(choice);
+      if (!formed.response_format.is_null() && forms_ != nullptr) {
+        LODE_ASSIGN(own.request.constraint, NoForm(forms_->Make(formed)));
+      }
       answer->Submit(index++, std::move(own));
     }
   }

@@ -60,10 +60,10 @@ struct ChatRequest {
   Json template_request = Json::object();
   ToolChoice tool_choice = ToolChoice::kAuto;
   std::string tool_name;  // kNamed
+  std::vector<std::string> allowed_tools;  // of the request's tools; empty: all
   bool parallel_calls = true;
   bool strict_tools = false;  // arguments must be as the tools' schemas say
-  // What the answer must look like: null, or {"type": "json_object" | "json_schema" | ..., ...} as
-  // in Chat Completions' response_format.
+  // What the answer must look like: as AnswerForm's.
   Json response_format = nullptr;
   std::string effort;  // of reasoning: empty, none, minimal, low, medium, high, xhigh, max
   int64_t thinking_tokens_max = -1;  // below 0: as long as it likes
@@ -74,6 +74,7 @@ struct ChatRequest {
 struct CompletionRequest {
   std::vector<int32_t> prompt;
   std::string said;  // what scripts look at
+  Json response_format = nullptr;  // as of a ChatRequest
   AnswerRules rules;
   Origin origin;
 };
