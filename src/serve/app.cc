@@ -57,6 +57,7 @@ struct App::Route {
   bool open = false;  // to those without a key, too
   HttpResponse (App::*quick)(const HttpRequest&) = nullptr;                        // GET
   Result<Reaction> (App::*work)(const HttpRequest&, const Json&, Wake) = nullptr;  // POST
+  bool erase = false;  // DELETE is answered as GET is
 };
 
 const std::vector<App::Route>& App::Routes() {
@@ -79,6 +80,12 @@ const std::vector<App::Route>& App::Routes() {
       {"/chat/completions", false, nullptr, &App::ChatCompletions},
       {"/v1/completions", false, nullptr, &App::Completions},
       {"/completions", false, nullptr, &App::Completions},
+      {"/v1/responses", false, nullptr, &App::Responses},
+      {"/responses", false, nullptr, &App::Responses},
+      {"/v1/responses/input_tokens", false, nullptr, &App::ResponseTokens},
+      {"/responses/input_tokens", false, nullptr, &App::ResponseTokens},
+      {"/v1/responses/", false, &App::ResponseById, nullptr, true},
+      {"/responses/", false, &App::ResponseById, nullptr, true},
       {"/v1/embeddings", false, nullptr, &App::Embeddings},
       {"/embeddings", false, nullptr, &App::Embeddings},
       {"/v1/messages", false, nullptr, &App::Messages},
@@ -103,7 +110,7 @@ const App::Route* App::FindRoute(std::string_view path) {
 HttpResponse App::OpenApi(const HttpRequest&) {
   std::vector<ApiRoute> routes;
   for (const Route& route : Routes()) {
-    routes.push_back({route.path, route.open, route.work != nullptr});
+    routes.push_back({route.path, route.open, route.work != nullptr, route.erase});
   }
   return Json200(OpenApiDocument(routes, Limits(), options_.version));
 }
@@ -152,7 +159,7 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     if (OriginAllowed(request->Header("origin"))) {
       const std::string_view wanted = request->Header("access-control-request-headers");
       response.headers = {
-          {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+          {"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
           {"Access-Control-Allow-Headers", wanted.empty() ? "*" : std::string(wanted)},
           {"Access-Control-Max-Age", "600"}};
     }
@@ -174,11 +181,14 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     request->tenant = keys->Find(KeyOf(*request));
     if (request->tenant.empty()) return refuse(Fault::kNoKey, "the API key is missing or wrong");
   }
-  const bool get = request->method == "GET" || request->method == "HEAD";
+  const bool get = request->method == "GET" || request->method == "HEAD" ||
+                   (route->erase && request->method == "DELETE");
   if (route->quick != nullptr ? !get : request->method != "POST") {
     HttpResponse response =
         refuse(Fault::kWrongMethod, request->path + " does not take " + Quote(request->method, 20));
-    response.headers.emplace_back("Allow", route->quick != nullptr ? "GET" : "POST");
+    response.headers.emplace_back("Allow", route->erase              ? "GET, DELETE"
+                                           : route->quick != nullptr ? "GET"
+                                                                     : "POST");
     return response;
   }
   if (route->work != nullptr && !IsJsonType(request->Header("content-type"))) {
@@ -191,6 +201,7 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
 }
 
 void App::Tick() {
+  responses_.Expire();
   energy_.Joules();  // its counters wrap around
   if (options_.keys_file.empty()) return;
   const int64_t changed = ChangeTime(options_.keys_file);

@@ -18,6 +18,8 @@
 #include "serve/keys.h"
 #include "serve/metrics.h"
 #include "serve/openai/rules.h"
+#include "serve/responses/response_request.h"
+#include "serve/responses/response_store.h"
 
 namespace lode::serve {
 
@@ -77,21 +79,30 @@ class App : public Site {
   HttpResponse Status(const HttpRequest& request);
   HttpResponse OpenApi(const HttpRequest& request);
   HttpResponse TokenizerInfo(const HttpRequest& request);
+  HttpResponse ResponseById(const HttpRequest& request);
   // By a worker.
   Result<Reaction> ChatCompletions(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Completions(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Embeddings(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Messages(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> CountTokens(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> Responses(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ResponseTokens(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Tokenize(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Detokenize(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> ApplyTemplate(const HttpRequest& request, const Json& body, Wake wake);
+
+  // `refusal` is set where what the request names is not kept.
+  Result<ResponseCall> ReadResponse(const HttpRequest& request, Json* body,
+                                    std::optional<HttpResponse>* refusal);
+  Result<void> DropOldTurns(chat::ChatRequest* request) const;
 
   chat::Service* service_;
   AppOptions options_;
   const Server* server_ = nullptr;
   int64_t created_ = 0;
   Metrics metrics_;
+  ResponseStore responses_;
   EnergyMeter energy_;  // the server's thread alone
   mutable std::mutex mutex_;  // guards the next four
   std::shared_ptr<const Keys> keys_;

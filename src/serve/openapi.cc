@@ -47,7 +47,6 @@ constexpr auto kChat = std::to_array<FieldDoc>({
     {"tools", kArray, "functions that the model may call"},
     {"tool_choice", kAny, "none, auto, required, or one function"},
     {"parallel_tool_calls", kBool, "more than one call in an answer"},
-    {"response_format", kObject, "text, json_object or json_schema"},
     {"reasoning_effort", kString, "none, minimal, low, medium, high, xhigh or max"},
     {"thinking_token_budget", kInteger, "thinking is ended behind so many tokens", 0.0, kTokensMax},
     {"include_reasoning", kBool, "false: the trace is counted but not sent"},
@@ -56,6 +55,19 @@ constexpr auto kChat = std::to_array<FieldDoc>({
     {"chat_template_kwargs", kObject, "variables of the model's template"},
     {"documents", kArray, "for templates that take them"},
     {"add_generation_prompt", kBool, "false: the dialogue is not opened for an answer"},
+});
+
+// What the text of an answer must look like; one of them.
+constexpr auto kForms = std::to_array<FieldDoc>({
+    {"response_format", kObject, "text, json_object, json_schema or structural_tag"},
+    {"structured_outputs", kObject, "json, regex, choice, grammar, json_object, structural_tag"},
+    {"guided_json", kAny, "a JSON schema, or its text"},
+    {"guided_regex", kString, "a regular expression for the whole text"},
+    {"guided_choice", kArray, "the texts that there may be"},
+    {"guided_grammar", kString, "a grammar in GBNF"},
+    {"guided_whitespace_pattern", kAny, "refused: white space of JSON is ours to choose"},
+    {"json_schema", kAny, "the same as guided_json"},
+    {"grammar", kString, "the same as guided_grammar"},
 });
 
 constexpr auto kCompletion = std::to_array<FieldDoc>({
@@ -82,6 +94,34 @@ constexpr auto kMessage = std::to_array<FieldDoc>({
     {"top_k", kInteger, "keeps so many of the likeliest tokens; 0: all"},
     {"stop_sequences", kStrings, "texts that end the answer and are left out of it"},
     {"stream", kBool, "the answer comes as server-sent events"},
+    {"chat_template_kwargs", kObject, "variables of the model's template"},
+});
+
+constexpr auto kResponse = std::to_array<FieldDoc>({
+    {"input", kAny, "text, or items: messages, calls, their outputs, reasoning", 0.0, 0.0, true},
+    {"instructions", kString, "a system message in front of the input"},
+    {"previous_response_id", kString, "a response that was kept: its dialogue goes on"},
+    {"store", kBool, "true unless told: the response is kept for a while, in memory"},
+    {"max_output_tokens", kInteger, "thinking counts, too", 1.0, kTokensMax},
+    {"tools", kArray, "functions, or custom tools whose input is text"},
+    {"tool_choice", kAny, "none, auto, required, one function, or allowed_tools"},
+    {"parallel_tool_calls", kBool, "more than one call in an answer"},
+    {"max_tool_calls", kInteger, "of tools that run here: there are none", 1.0, kTokensMax},
+    {"text", kObject, "format: text, json_object or json_schema"},
+    {"reasoning", kObject, "effort, summary (which is the trace itself)"},
+    {"thinking_token_budget", kInteger, "thinking is ended behind so many tokens", 0.0, kTokensMax},
+    {"include", kArray, "reasoning.encrypted_content, message.output_text.logprobs"},
+    {"top_logprobs", kInteger, "log-probabilities, of so many likeliest tokens, too", 0.0, 20.0},
+    {"truncation", kString, "auto: old turns are left out where the dialogue is too long"},
+    {"metadata", kObject, "comes back"},
+    {"user", kString, "comes back"},
+    {"safety_identifier", kString, "comes back"},
+    {"prompt_cache_key", kString, "comes back"},
+    {"prompt_cache_retention", kString, "comes back"},
+    {"service_tier", kString, "there is one"},
+    {"background", kBool, "must be false"},
+    {"conversation", kAny, "refused: conversations are not kept"},
+    {"prompt", kAny, "refused: prompts are not kept"},
     {"chat_template_kwargs", kObject, "variables of the model's template"},
 });
 
@@ -137,6 +177,10 @@ constexpr auto kOperations = std::to_array<Operation>({
     {"/completions", "openai", "Completions", "completion", "application/json", true},
     {"/v1/responses", "openai", "Responses", "response", "application/json", true},
     {"/responses", "openai", "Responses", "response", "application/json", true},
+    {"/v1/responses/", "openai", "a kept response; below it, /input_items"},
+    {"/responses/", "openai", "a kept response; below it, /input_items"},
+    {"/v1/responses/input_tokens", "openai", "tokens of a request for Responses", "response"},
+    {"/responses/input_tokens", "openai", "tokens of a request for Responses", "response"},
     {"/v1/embeddings", "openai", "Embeddings", "embedding"},
     {"/embeddings", "openai", "Embeddings", "embedding"},
     {"/v1/messages", "anthropic", "Messages", "message", "application/json", true},
@@ -240,9 +284,10 @@ Json OperationJson(const ApiRoute& route, const Operation& operation) {
 }  // namespace
 
 std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema) {
-  if (schema == "chat") return {kChat, kRules};
-  if (schema == "completion") return {kCompletion, kRules};
+  if (schema == "chat") return {kChat, kForms, kRules};
+  if (schema == "completion") return {kCompletion, kForms, kRules};
   if (schema == "message") return {kMessage};
+  if (schema == "response") return {kResponse, kRules};
   if (schema == "embedding") return {kEmbedding};
   if (schema == "tokenize") return {kTokenize};
   if (schema == "detokenize") return {kDetokenize};
@@ -262,6 +307,7 @@ Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& lim
     const bool below = route.path.ends_with('/') && route.path != "/";
     const std::string path = route.path + (below ? "{name}" : "");
     paths[path][route.post ? "post" : "get"] = OperationJson(route, plain);
+    if (route.erase) paths[path]["delete"] = OperationJson(route, plain);
     if (route.post) schemas[plain.schema] = SchemaOf(plain.schema, limits);
   }
   schemas["error"] = {{"type", "object"},

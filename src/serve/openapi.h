@@ -17,6 +17,7 @@ struct ApiRoute {
   std::string path;   // with a '/' at the end: everything below it
   bool open = false;  // without a key
   bool post = false;
+  bool erase = false;  // DELETE, too
 };
 
 enum class FieldType : uint8_t {
@@ -39,7 +40,7 @@ struct FieldDoc {
 };
 
 // Fields of one request, as several tables; empty: no such schema. Names: "chat", "completion",
-// "message", "embedding", "tokenize", "detokenize".
+// "message", "response", "embedding", "tokenize", "detokenize".
 std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema);
 
 Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& limits,

@@ -11,6 +11,7 @@
 #include "serve/anthropic/message_request.h"
 #include "serve/faults.h"
 #include "serve/openai/chat_request.h"
+#include "serve/responses/response_request.h"
 
 namespace lode::serve {
 namespace {
@@ -20,6 +21,7 @@ constexpr FieldLimits kLimits = {1000, 4096, 128};
 Json Body(const std::string& schema) {
   Json body = {{"messages", {{{"role", "user"}, {"content", "x"}}}}};
   if (schema == "message") body["max_tokens"] = 5;
+  if (schema == "response") body = {{"input", "x"}};
   return body;
 }
 
@@ -27,6 +29,10 @@ Json Body(const std::string& schema) {
 std::string Refusal(const std::string& schema, const Json& body) {
   if (schema == "message") {
     const auto call = ReadMessageRequest(body, kLimits, {}, false);
+    return call.ok() ? "" : call.error().message();
+  }
+  if (schema == "response") {
+    const auto call = ReadResponseRequest(body, kLimits, {}, Json::array());
     return call.ok() ? "" : call.error().message();
   }
   const auto call = ReadChatRequest(body, kLimits, {});
@@ -56,7 +62,7 @@ std::vector<Json> WrongValues(const FieldDoc& field) {
 }
 
 TEST(OpenApi, FieldsAreRefusedByNameWhereTheirValueIsNotWhatTheTableSays) {
-  for (const std::string schema : {"chat", "message"}) {
+  for (const std::string schema : {"chat", "message", "response"}) {
     int tried = 0;
     for (const auto table : FieldsOf(schema)) {
       for (const FieldDoc& field : table) {
@@ -96,6 +102,10 @@ TEST(OpenApi, EveryFieldThatIsReadIsInTheTable) {
     const char* file;
   } readers[] = {{"chat", "openai/chat_request.cc"},
                  {"chat", "openai/rules.cc"},
+                 {"chat", "openai/answer_form.cc"},
+                 {"chat", "openai/tool_choice.cc"},
+                 {"response", "responses/response_request.cc"},
+                 {"response", "openai/rules.cc"},
                  {"completion", "openai/completion_request.cc"},
                  {"completion", "openai/rules.cc"},
                  {"embedding", "openai/embeddings.cc"},

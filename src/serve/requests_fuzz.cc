@@ -7,6 +7,8 @@
 #include "serve/faults.h"
 #include "serve/openai/chat_request.h"
 #include "serve/openai/completion_request.h"
+#include "serve/responses/response_items.h"
+#include "serve/responses/response_request.h"
 
 namespace lode::serve {
 namespace {
@@ -42,6 +44,8 @@ void Check(const Result<T>& result) {
 }
 
 void CheckBody(std::string_view bytes) {
+  LODE_CHECK(OpenThoughts(SealThoughts(bytes)) == bytes);
+  OpenThoughts(bytes);
   const auto body = ParseBody(bytes);
   Check(body);
   if (!body.ok()) return;
@@ -49,6 +53,7 @@ void CheckBody(std::string_view bytes) {
   Check(ReadChatRequest(*body, limits, {}));
   Check(ReadMessageRequest(*body, limits, {}, false));
   Check(ReadMessageRequest(*body, limits, {}, true));
+  Check(ReadResponseRequest(*body, limits, {}, Json::array()));
   Check(ReadCompletionRequest(*body, limits, {}, SmallTokenizer()));
 }
 

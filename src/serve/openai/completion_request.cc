@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "serve/openai/answer_form.h"
 
 namespace lode::serve {
 namespace {
@@ -80,7 +81,9 @@ Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits
   rules.prompt_logprobs = call.echo && rules.logprobs >= 0;
   LODE_ASSIGN(call.stream, ReadStreamRules(fields));
   LODE_ASSIGN(const chat::Origin own, ReadOrigin(fields, std::move(origin)));
+  LODE_ASSIGN(const Json form, ReadAnswerForm(fields));
   for (chat::CompletionRequest& prompt : call.prompts) {
+    prompt.response_format = form;
     prompt.rules = rules;
     prompt.origin = own;
   }
