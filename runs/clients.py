@@ -125,9 +125,11 @@ def langchain_inside(url):
     own = {"model": "script", "api_key": "x", "max_retries": 0}
     chat = ChatOpenAI(base_url=url + "/v1", stream_usage=True, **own)
     claude = ChatAnthropic(base_url=url, max_tokens=500, **own)
+    newer = ChatOpenAI(base_url=url + "/v1", use_responses_api=True, **own)
     methods = [("function_calling", "as a place"), ("json_schema", "as json")]
     good = True
     for name, model, more in [("ChatOpenAI", chat, [("json_mode", "as json")]),
+                              ("ChatOpenAI, Responses", newer, []),
                               ("ChatAnthropic", claude, [])]:
         for what, check in langchain_checks(model, methods + more):
             good &= outcome(f"langchain {name}: {what}", check)

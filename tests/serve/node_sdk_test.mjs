@@ -129,29 +129,26 @@ test('completions and models', async () => {
 
 // --- Responses ---
 
-const responses =
-    (await fetch(process.env.SCRIPT_URL + '/v1/responses', {method: 'POST'})).status !== 404;
 const FLAT_TOOLS = [
   {type: 'function', name: 'weather', description: 'of a city', parameters: SCHEMA, strict: false}
 ];
 
-test(
-    'responses: calls and text, streamed and not', {skip: !responses && 'not served'}, async () => {
-      const body = {model: 'script', input: 'two calls', tools: FLAT_TOOLS};
-      const whole = await openai.responses.create(body);
-      const stream = openai.responses.stream(body);
-      const events = await all(stream);
-      const streamed = await stream.finalResponse();
-      for (const response of [whole, streamed]) {
-        const calls = response.output.filter((item) => item.type === 'function_call');
-        assert.deepEqual(calls.map((c) => JSON.parse(c.arguments)), BOTH);
-        assert.equal(response.output_text.trim(), 'Both.');
-        assert.equal(response.status, 'completed');
-      }
-      assert.deepEqual(events.map((e) => e.sequence_number), events.map((_, i) => i));
-    });
+test('responses: calls and text, streamed and not', async () => {
+  const body = {model: 'script', input: 'two calls', tools: FLAT_TOOLS};
+  const whole = await openai.responses.create(body);
+  const stream = openai.responses.stream(body);
+  const events = await all(stream);
+  const streamed = await stream.finalResponse();
+  for (const response of [whole, streamed]) {
+    const calls = response.output.filter((item) => item.type === 'function_call');
+    assert.deepEqual(calls.map((c) => JSON.parse(c.arguments)), BOTH);
+    assert.equal(response.output_text.trim(), 'Both.');
+    assert.equal(response.status, 'completed');
+  }
+  assert.deepEqual(events.map((e) => e.sequence_number), events.map((_, i) => i));
+});
 
-test('responses: a structured answer parses', {skip: !responses && 'not served'}, async () => {
+test('responses: a structured answer parses', async () => {
   const {zodTextFormat} = require('openai/helpers/zod');
   const answer = await openai.responses.parse(
       {model: 'script', input: 'json', text: {format: zodTextFormat(Place, 'place')}});
