@@ -48,6 +48,8 @@ SCRIPT = [
     {"match": "think first", "text": "Hm, Paris?\nYes.</think>\n" + CALL.format("weather", "Paris")},
     {"match": "sunny", "text": "It is sunny in Paris. END of it."},
     {"match": "break", "text": "So far", "fail": "the engine lost a wheel"},
+    {"match": "run it", "text": "<tool_call>\n<function=shell>\n<parameter=input>\nls -l | wc\n</parameter>\n</function>\n"
+                                "</tool_call>"},
     {"match": "json", "text": "{\"city\": \"Paris\", \"days\": 3}"},
     {"match": None, "text": "Hello there, ☃ friend."},
 ]
@@ -199,6 +201,127 @@ class ScriptedTest(unittest.TestCase):
             self.openai.models.retrieve("nothing")
         self.assertEqual([m.id for m in self.anthropic.models.list()], ["script-alias", "script"])
 
+    # --- Responses ---
+
+    def respond(self, text, **more):
+        return self.openai.responses.create(model="script", input=text, **more)
+
+    def test_a_response_has_text_usage_and_its_settings(self):
+        answer = self.respond("hi", instructions="Be brief.", metadata={"a": "b"}, max_output_tokens=50)
+        self.assertEqual(answer.output_text, "Hello there, ☃ friend.")
+        self.assertEqual((answer.status, answer.object, answer.instructions), ("completed", "response", "Be brief."))
+        self.assertEqual((answer.metadata, answer.max_output_tokens), ({"a": "b"}, 50))
+        self.assertEqual((answer.tools, answer.tool_choice, answer.parallel_tool_calls), ([], "auto", True))
+        self.assertEqual(answer.usage.total_tokens, answer.usage.input_tokens + answer.usage.output_tokens)
+        self.assertIsNotNone(answer.usage.input_tokens_details.cached_tokens)
+        cut = self.respond("hi", max_output_tokens=3)
+        self.assertEqual((cut.status, cut.incomplete_details.reason), ("incomplete", "max_output_tokens"))
+        self.assertEqual(cut.output[0].status, "incomplete")
+
+    def test_events_of_a_response_join_to_the_whole(self):
+        tools = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False}]
+        whole = self.respond("two calls", tools=tools)
+        types = []
+        with self.openai.responses.stream(model="script", input="two calls", tools=tools) as stream:
+            for event in stream:
+                types.append(event.type)
+            streamed = stream.get_final_response()
+        for answer in (whole, streamed):
+            self.assertEqual([item.type for item in answer.output], ["message", "function_call", "function_call"])
+            self.assertEqual(answer.output_text.strip(), "Both.")
+            self.assertEqual([json.loads(c.arguments) for c in answer.output[1:]],
+                             [{"city": "Paris", "days": 3}, {"city": "Köln ☂", "days": 3}])
+            self.assertEqual(len({c.call_id for c in answer.output[1:]}), 2)
+        self.assertEqual(types[:4], ["response.created", "response.in_progress", "response.output_item.added",
+                                     "response.content_part.added"])
+        self.assertEqual(types[-1], "response.completed")
+        self.assertEqual(types.count("response.function_call_arguments.done"), 2)
+        raw = list(self.respond("two calls", tools=tools, stream=True))
+        self.assertEqual([e.sequence_number for e in raw], list(range(len(raw))))
+        deltas = "".join(e.delta for e in raw if e.type == "response.function_call_arguments.delta" and e.output_index == 1)
+        self.assertEqual(json.loads(deltas), {"city": "Paris", "days": 3})
+
+    def test_a_tool_loop_of_items_thinks_and_goes_round(self):
+        tools = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False}]
+        items = [{"role": "user", "content": "think first"}]
+        on = {"chat_template_kwargs": {"enable_thinking": True}}
+        first = self.respond(items, tools=tools, store=False, include=["reasoning.encrypted_content"],
+                             reasoning={"effort": "high", "summary": "auto"}, extra_body=on)
+        thought, call = first.output
+        self.assertEqual((thought.type, thought.content[0].text), ("reasoning", "Hm, Paris?\nYes."))
+        self.assertEqual(thought.summary[0].text, "Hm, Paris?\nYes.")
+        self.assertTrue(thought.encrypted_content)
+        self.assertGreater(first.usage.output_tokens_details.reasoning_tokens, 3)
+        sealed = {"type": "reasoning", "id": thought.id, "summary": [], "encrypted_content": thought.encrypted_content}
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+        count = lambda seal: self.openai.responses.input_tokens.count(
+            model="script", input=items + [*seal, call.model_dump(exclude_none=True), result], tools=tools).input_tokens
+        self.assertGreater(count([sealed]), count([]))  # what was sealed is read again
+        second = self.respond(items + [sealed, call.model_dump(exclude_none=True), result], tools=tools, store=False)
+        self.assertIn("sunny in Paris", second.output_text)
+
+    def test_kept_responses_go_on_and_can_be_looked_at(self):
+        tools = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False}]
+        first = self.respond("weather", tools=tools)
+        call = first.output[-1]
+        second = self.respond([{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
+                              previous_response_id=first.id, tools=tools)
+        self.assertIn("sunny in Paris", second.output_text)
+        self.assertEqual(second.previous_response_id, first.id)
+        self.assertGreater(second.usage.input_tokens_details.cached_tokens, 20)
+        self.assertEqual(self.openai.responses.retrieve(second.id).output_text, second.output_text)
+        items = list(self.openai.responses.input_items.list(second.id, order="asc", limit=2))
+        self.assertEqual([i.type for i in items], ["message", "message", "function_call", "function_call_output"])
+        again = self.respond([{"role": "user", "content": "hi"}, {"type": "item_reference", "id": second.output[0].id},
+                              {"role": "user", "content": "sunny"}])
+        self.assertIn("sunny", again.output_text)
+        self.openai.responses.delete(first.id)
+        for gone in (lambda: self.openai.responses.retrieve(first.id),
+                     lambda: self.openai.responses.delete(first.id),
+                     lambda: self.respond("x", previous_response_id=second.id),
+                     lambda: self.respond("x", previous_response_id=self.respond("hi", store=False).id)):
+            with self.assertRaises(openai.NotFoundError):
+                gone()
+
+    def test_custom_tools_take_text(self):
+        tools = [{"type": "custom", "name": "shell", "description": "runs"}]
+        answer = self.respond("run it", tools=tools)
+        self.assertEqual((answer.output[0].type, answer.output[0].input), ("custom_tool_call", "ls -l | wc"))
+        last = self.respond([{"role": "user", "content": "run it"}, answer.output[0].model_dump(exclude_none=True),
+                             {"type": "custom_tool_call_output", "call_id": answer.output[0].call_id, "output": "sunny"}],
+                            tools=tools)
+        self.assertIn("sunny", last.output_text)
+
+    def test_structured_responses_parse(self):
+        import pydantic
+        Place = pydantic.create_model("Place", city=(str, ...), days=(int, ...))
+        answer = self.openai.responses.parse(model="script", input="json", text_format=Place)
+        self.assertEqual((answer.output_parsed.city, answer.output_parsed.days), ("Paris", 3))
+        with self.openai.responses.stream(model="script", input="json", text_format=Place) as stream:
+            self.assertEqual(stream.get_final_response().output_parsed.city, "Paris")
+
+    def test_logprobs_of_a_response_spell_its_text(self):
+        for more in ({"top_logprobs": 2}, {"include": ["message.output_text.logprobs"]}):
+            tokens = self.respond("hi", **more).output[0].content[0].logprobs
+            self.assertEqual(bytes(b for t in tokens for b in t.bytes).decode(), "Hello there, ☃ friend.")
+
+    def test_what_is_wrong_with_a_response_is_said_with_its_place(self):
+        for more, words in [({"background": True}, ("400", "background")),
+                            ({"tools": [{"type": "web_search"}]}, ("400", "tools[0].type")),
+                            ({"input": [{"type": "web_search_call"}]}, ("400", "input[0].type")),
+                            ({"input": []}, ("400", "input")),
+                            ({"tool_choice": {"type": "function", "name": "f"}}, ("400", "tool_choice")),
+                            ({"previous_response_id": "resp_no"}, ("404", "previous_response_id")),
+                            ({"text": {"format": {"type": "json_schema"}}}, ("400", "text.format.schema"))]:
+            with self.assertRaises(openai.APIStatusError) as caught:
+                self.openai.responses.create(**{"model": "script", "input": "x", **more})
+            for word in words:
+                self.assertIn(word, str(caught.exception))
+        events = list(self.respond("break", stream=True))
+        self.assertEqual(events[-1].type, "response.failed")
+        self.assertIn("lost a wheel", events[-1].response.error.message)
+        self.assertEqual(events[-1].response.output[0].status, "incomplete")
+
     # --- Messages ---
 
     def test_messages_whole_and_streamed_agree(self):
@@ -307,6 +430,55 @@ class DemoTest(unittest.TestCase):
         again = self.openai.completions.create(model="demo", prompt=ids[:4] + self.tokens(told.choices[0].text),
                                                echo=True, logprobs=1, max_tokens=0)
         self.assertEqual(again.choices[0].logprobs.token_logprobs[4], told.choices[0].logprobs.token_logprobs[0])
+
+    def test_responses_stream_keep_and_hold_their_form(self):
+        first = self.openai.responses.create(model="demo", input="What news from Rome?", max_output_tokens=12, temperature=0)
+        streamed = "".join(e.delta for e in self.openai.responses.create(
+            model="demo", input="What news from Rome?", max_output_tokens=12, temperature=0, stream=True)
+            if e.type == "response.output_text.delta")
+        self.assertEqual(streamed, first.output_text)
+        second = self.openai.responses.create(model="demo", input="And then?", previous_response_id=first.id,
+                                              max_output_tokens=4)
+        self.assertGreater(second.usage.input_tokens_details.cached_tokens, 8)
+        schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Athens"]}}, "required": ["city"],
+                  "additionalProperties": False}
+        held = self.openai.responses.create(
+            model="demo", input="Where?", text={"format": {"type": "json_schema", "name": "x", "schema": schema}})
+        self.assertIn(json.loads(held.output_text)["city"], ["Rome", "Athens"])
+        self.assertEqual(held.output_text, held.output_text.strip())
+
+    def test_answers_are_held_to_forms_in_everybodys_words(self):
+        schema = {"enum": ["Rome", "Athens"]}
+        for extra, form in [({"guided_regex": "[0-9]{3}-[a-c]{2}"}, r"[0-9]{3}-[a-c]{2}"),
+                            ({"guided_choice": ["red", "blue"]}, "red|blue"),
+                            ({"structured_outputs": {"choice": ["red", "blue"]}}, "red|blue"),
+                            ({"structured_outputs": {"json": schema}}, '"Rome"|"Athens"'),
+                            ({"guided_json": json.dumps(schema)}, '"Rome"|"Athens"'),
+                            ({"json_schema": schema}, '"Rome"|"Athens"'),
+                            ({"grammar": 'root ::= "a" [0-9] "b"'}, "a[0-9]b"),
+                            ({"response_format": {"type": "structural_tag", "format": {"type": "sequence", "elements": [
+                                {"type": "const_string", "value": "x="}, {"type": "regex", "pattern": "[01]{4}"}]}}},
+                             "x=[01]{4}")]:
+            chat = self.ask(temperature=1, extra_body=extra).choices[0].message.content
+            plain = self.openai.completions.create(model="demo", prompt="The answer is ", max_tokens=24, extra_body=extra)
+            for text in (chat, plain.choices[0].text):
+                self.assertRegex(text, f"^({form})$", str(extra))
+        for extra, place in [({"guided_regex": "a", "grammar": "root ::= [a]"}, "grammar"),
+                             ({"guided_grammar": "root ::= other"}, "guided_grammar"),
+                             ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
+                             ({"guided_whitespace_pattern": " "}, "guided_whitespace_pattern"),
+                             ({"guided_choice": []}, "guided_choice")]:
+            with self.assertRaises(openai.BadRequestError) as caught:
+                self.ask(extra_body=extra)
+            self.assertEqual(caught.exception.body["param"], place)
+
+    def test_long_dialogues_lose_their_beginning_where_that_is_asked_for(self):
+        items = [{"role": ("user", "assistant")[i % 2], "content": "word " * 150} for i in range(41)]
+        with self.assertRaisesRegex(openai.BadRequestError, "2048"):
+            self.openai.responses.create(model="demo", input=items, max_output_tokens=4)
+        answer = self.openai.responses.create(model="demo", input=items, max_output_tokens=4, truncation="auto")
+        self.assertLess(answer.usage.input_tokens, 2048)
+        self.assertGreater(answer.usage.input_tokens, 800)
 
     def tokens(self, text):
         return json.loads(self.server.post("/tokenize", {"prompt": text})[2])["tokens"]
