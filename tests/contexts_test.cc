@@ -65,6 +65,21 @@ TEST(Contexts, EveryRowDrawAndStateHasTheBitsOfAColdRunInAnyTwoFactors) {
   for (const int64_t resumed : all.offsets) EXPECT_GT(resumed, 0);
 }
 
+// Six requests had only begun and were not to give way, it was not the eldest's turn, and those
+// whose turn it was found no room: nobody would ever have run again.
+TEST(Contexts, RequestsThatWaitForOneAnotherEndAfterAll) {
+  const char* levels[] = {"nvfp4-nano, native, int8 KV", "127",   "31 others", "3",
+                          "the model's or n-grams",      "restored, mapped",   "tight",
+                          "nobody",                      "33 rows"};
+  std::vector<int> row;
+  for (const Factor& factor : GridFactors()) {
+    const auto at = std::find(factor.levels.begin(), factor.levels.end(), levels[row.size()]);
+    ASSERT_NE(at, factor.levels.end()) << levels[row.size()];
+    row.push_back(static_cast<int>(at - factor.levels.begin()));
+  }
+  EXPECT_EQ(RunGrid({row}, 1869).errors(), 0);
+}
+
 TEST(Contexts, PreemptedAnswersGoOnWithTheSameBits) {
   const auto model = LoadGolden("moe-nano");
   ASSERT_NE(model, nullptr);

@@ -97,7 +97,8 @@ void Scheduler::Run(const Emit& emit) {
     items.push_back(item);
     tasks.push_back(task.get());
   }
-  if (items.empty()) return;
+  nobody_ran_ = items.empty();
+  if (nobody_ran_) return;
   const double start = options_.milliseconds();
   rows_ += rows;
   const auto stepped = engine_->Step(items, logit_rows > 0 ? logits_.data() : nullptr);

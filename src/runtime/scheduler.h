@@ -220,7 +220,9 @@ class Scheduler {
   // scheduler_turns.cc
   int64_t PromptRows(int64_t answers) const;
   int64_t BuildAnswers();
+  int64_t NextRows(const Task& task) const;
   void Build();
+  void BuildEldest();
   bool GivesWayBefore(const Task& a, const Task& b) const;
   Task* Victim(const Task* asking);
   void Account(std::span<Task* const> tasks, int64_t rows);
@@ -270,6 +272,7 @@ class Scheduler {
   std::vector<Opened> opened_;  // by RootId
   FairQueue fair_;
   DrainRate drain_;
+  bool nobody_ran_ = false;      // in the step before: those who had their turn found no room
   std::vector<uint8_t> denied_;  // by TenantId: who wants more than the step at hand gives it
   std::deque<std::unique_ptr<Task>> queue_;
   Tasks running_;

@@ -60,20 +60,27 @@ int64_t Scheduler::BuildAnswers() {
   return answers;
 }
 
+// Up to the next place where its state is frozen.
+int64_t Scheduler::NextRows(const Task& task) const {
+  int64_t rows = task.left();
+  if (options_.chunk_rows > 0) rows = std::min(rows, options_.chunk_rows);
+  if (const auto tap = tree_.NextTap(task.live, task.position())) {
+    rows = std::min(rows, tap->offset - task.position());
+  }
+  return rows;
+}
+
 // How many rows each running request has in this step: answers first, then prompts by whose turn it
 // is.
 void Scheduler::Build() {
+  if (nobody_ran_) return BuildEldest();
   const int64_t room = PromptRows(BuildAnswers());
   std::pmr::vector<RowWish> wishes(&memory_);
   std::pmr::vector<Task*> prompts(&memory_);
   for (auto& task : running_) {
     if (task->answering()) continue;
-    RowWish wish{task->tenant, task->request.priority, task->id, task->left(), task->passed_over};
-    if (options_.chunk_rows > 0) wish.rows = std::min(wish.rows, options_.chunk_rows);
-    if (const auto tap = tree_.NextTap(task->live, task->position())) {
-      wish.rows = std::min(wish.rows, tap->offset - task->position());
-    }
-    wishes.push_back(wish);
+    wishes.push_back(
+        {task->tenant, task->request.priority, task->id, NextRows(*task), task->passed_over});
     prompts.push_back(task.get());
   }
   RowShareOptions share;
@@ -90,6 +97,17 @@ void Scheduler::Build() {
   }
   for (auto& task : running_) {
     if (task->rows == 0) denied_[task->tenant] = 1;
+  }
+}
+
+// After a step in which nobody found room: those whose turn it is wait for one another, and would
+// again. The eldest alone asks, for it gets what it needs from everybody.
+void Scheduler::BuildEldest() {
+  for (auto& task : running_) {
+    task->rows = 0;
+    task->drafts.clear();
+    if (task.get() != Eldest()) continue;
+    task->rows = std::min(NextRows(*task), engine_->rows_max());
   }
 }
 
