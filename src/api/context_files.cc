@@ -1,10 +1,9 @@
 #include "api/context_files.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
+#include <functional>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,7 +11,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "runtime/saved/context_seal.h"
-#include "runtime/saved/saved_context.h"
+#include "runtime/saved/context_transfer.h"
 
 namespace lode::api {
 namespace {
@@ -57,88 +56,37 @@ std::unique_ptr<runtime::Sealer> SealerOf(const std::optional<std::array<uint8_t
   return runtime::MakeAesGcmSealer(bytes);
 }
 
-// In the owner thread.
-struct Leased {
-  runtime::LeasedContext context;
-  double prompt_rate = 0.0;  // tokens a second, as measured so far; 0: not known
+// The core's thread, for those who know only its scheduler.
+class CoreThread : public runtime::SchedulerThread {
+ public:
+  explicit CoreThread(ContextCore* core) : core_(*core) {}
+  void Post(std::function<void(runtime::Scheduler*)> work) override {
+    core_.Post([work = std::move(work)](ContextOwner* owner) {
+      work(owner == nullptr ? nullptr : owner->scheduler.get());
+    });
+  }
+
+ private:
+  ContextCore& core_;
 };
 
-Result<Leased> Lease(ContextOwner* owner, const ContextState& state, std::span<const int32_t> ids,
-                     const std::set<int64_t>& ends) {
-  LODE_ASSIGN(const runtime::RootId root, owner->Root(state));
-  Leased leased;
-  if (owner->prompt_seconds > 0.0) {
-    leased.prompt_rate = static_cast<double>(owner->prompt_tokens) / owner->prompt_seconds;
-  }
-  leased.context = runtime::LeaseContext(owner->scheduler.get(), root, ids, ends);
-  return leased;
-}
+// What the owner thread knows beside the tree.
+struct Known {
+  runtime::RootId root = 0;
+  double prompt_rate = 0.0;  // tokens a second, as measured so far; 0: not known
+  int threads = 1;
+};
 
-// From any thread.
-void GiveBack(ContextCore* core, runtime::LeasedContext leased) {
-  const auto shared = std::make_shared<runtime::LeasedContext>(std::move(leased));
-  core->Post([shared](ContextOwner* owner) {
-    if (owner != nullptr) runtime::GiveBack(&owner->running.engine->frames(), *shared);
-  });
-}
-
-// A point of a file on its way into the tree: begun and ended by the owner thread, read by this one
-// and others beside it.
-Result<void> RestorePoint(ContextCore* core, const ContextState& state,
-                          const runtime::ContextFile& file, int64_t offset, int threads) {
-  std::unique_ptr<runtime::PointRestore> point;
-  LODE_TRY(core->Call([&](ContextOwner* owner) -> Result<void> {
-    LODE_ASSIGN(const runtime::RootId root, owner->Root(state));
-    LODE_ASSIGN(point,
-                runtime::PointRestore::Begin(owner->scheduler.get(), file, root, offset));
-    return {};
-  }));
-  std::atomic<int64_t> next = 0;
-  const auto read = [&] {
-    for (int64_t i = next++; i < point->pieces(); i = next++) point->Read(i);
-  };
-  const int64_t helpers = std::min<int64_t>(threads, point->pieces()) - 1;
-  std::vector<std::thread> others;
-  for (int64_t i = 0; i < helpers; ++i) others.emplace_back(read);
-  read();
-  for (std::thread& other : others) other.join();
-  Result<void> done = ContextCore::Closed();
-  core->PostAndWait([&](ContextOwner* owner) {
-    if (owner == nullptr) {
-      point->Abandon();
-    } else {
-      done = point->Finish();
+Result<Known> Ask(ContextCore* core, const ContextState& state) {
+  return core->Call([&](ContextOwner* owner) -> Result<Known> {
+    Known known;
+    LODE_ASSIGN(known.root, owner->Root(state));
+    if (owner->prompt_seconds > 0.0) {
+      known.prompt_rate = static_cast<double>(owner->prompt_tokens) / owner->prompt_seconds;
     }
-    point.reset();
+    known.threads = owner->running.engine->threads();
+    return known;
   });
-  return done;
-}
-
-// The deepest state, and then those above it as long as there is free room. Meanwhile the owner
-// thread goes on with others' work.
-Result<int64_t> RestorePoints(ContextCore* core, const ContextState& state,
-                              const runtime::ContextFile& file) {
-  const ContextCore::Loan loan(core);  // its memory stays until we have filled it
-  LODE_ASSIGN(const int threads, core->Call([](ContextOwner* owner) -> Result<int> {
-    return owner->running.engine->threads();
-  }));
-  const auto restore = [&](int64_t offset) {
-    return RestorePoint(core, state, file, offset, threads);
-  };
-  LODE_ASSIGN(const int64_t deepest, runtime::DeepestRestored(file, -1, restore));
-  const auto room = [&] {
-    const auto free = core->Call([](ContextOwner* owner) -> Result<bool> {
-      return runtime::RoomForAnotherState(owner->scheduler.get());
-    });
-    return free.ok() && *free;
-  };
-  int64_t above = deepest;
-  while (above > 1 && room()) {
-    const auto restored = runtime::DeepestRestored(file, above - 1, restore);
-    if (!restored.ok() || *restored == 0) break;
-    above = *restored;
-  }
-  return deepest;
 }
 
 Json MetaOf(const ContextState& state, const std::map<std::string, int64_t>& marks, double rate) {
@@ -173,16 +121,13 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
   }
   LODE_ASSIGN(const runtime::ContextFingerprints* prints, core->Fingerprints());
   const ContextCore::Loan loan(core);  // its memory stays until we have written it
-  LODE_ASSIGN(Leased leased, core->Call([&](ContextOwner* owner) {
-    return Lease(owner, *state, ids, ends);
-  }));
+  LODE_ASSIGN(const Known known, Ask(core, *state));
   runtime::ContextImage image;
   image.geometry = core->geometry();
   image.fingerprints = *prints;
   image.tenant = state->tenant().digest;
   image.tokens = ids;
-  leased.context.AddTo(&image);
-  image.meta = MetaOf(*state, marks, leased.prompt_rate);
+  image.meta = MetaOf(*state, marks, known.prompt_rate);
   if (ttl > 0.0) image.meta["ttl_seconds"] = ttl;
   const auto sealer = SealerOf(options.key);
   runtime::ContextSaveOptions save;
@@ -192,17 +137,18 @@ Result<v1::Saved> Write(ContextCore* core, ContextState* state, const std::strin
     const bool again = FileExists(place.path()) || beginning.empty() || !place.in_engine;
     save.parent = again ? place.name : beginning;
   }
-  const auto report = place.store->Save(place.name, image, save);
-  const int64_t deepest = leased.context.deepest();
-  GiveBack(core, std::move(leased.context));
-  if (!report.ok()) return report.error();
+  CoreThread thread(core);
+  LODE_ASSIGN(const runtime::BesideSaved saved,
+              runtime::SaveBeside(&thread, known.root, place.store, place.name, std::move(image),
+                                  ends, save));
   if (place.in_engine) {
     const std::lock_guard lock(state->mutex);
     state->saved_as = place.name;
   }
-  return v1::Saved{place.path(),       static_cast<int64_t>(ids.size()), deepest,
-                   report->file_bytes, report->written_bytes,            report->delta,
-                   report->seconds};
+  const runtime::ContextSaveReport& report = saved.report;
+  return v1::Saved{place.path(),      static_cast<int64_t>(ids.size()), saved.state,
+                   report.file_bytes, report.written_bytes,            report.delta,
+                   report.seconds};
 }
 
 }  // namespace
@@ -251,7 +197,12 @@ v1::Status RestoreState(ContextCore* core, ContextState* state, const std::strin
   if (!fits.ok()) return Public(fits.error());
   int64_t at = 0;
   if (exact) {
-    const auto restored = RestorePoints(core, *state, context);
+    const ContextCore::Loan loan(core);  // its memory stays until we have filled it
+    CoreThread thread(core);
+    const auto known = Ask(core, *state);
+    if (!known.ok()) return Public(known.error());
+    const auto restored =
+        runtime::RestoreBeside(&thread, known->root, context, known->threads);
     if (!restored.ok()) return Public(restored.error());
     at = *restored;
     MarkUsed(*place->store, place->name);

@@ -83,6 +83,7 @@ struct Answer::Choice {
   std::unique_ptr<text::OutputParser> parser;  // null: all is content
   std::optional<Ticket> ticket;
   std::vector<TokenReport> reports;
+  EndedAnswer kept;       // where somebody wants it
   bool thinking = false;  // nothing but trace so far
   bool ended = false;
 };
@@ -157,6 +158,7 @@ bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
       case TokenEvent::Kind::kStarted:
         if (std::exchange(started_, true)) break;
         usage_.cached = event.tokens;
+        match_ = std::move(event.match);
         events->push_back({.kind = Kind::kStarted, .tokens = event.tokens});
         break;
       case TokenEvent::Kind::kProgress:
@@ -182,6 +184,7 @@ bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
         break;
       case TokenEvent::Kind::kFailed:
         choices_[static_cast<size_t>(choice)]->ended = true;
+        options_.on_end = nullptr;
         Cancel();  // the other choices
         done_ = true;
         events->push_back(
@@ -195,6 +198,7 @@ bool Answer::Poll(std::vector<AnswerEvent>* events, int64_t tokens_max) {
 void Answer::OnToken(int index, TokenEvent event, std::vector<AnswerEvent>* events) {
   Choice& choice = *choices_[static_cast<size_t>(index)];
   ++usage_.completion;
+  if (options_.on_end) choice.kept.tokens.push_back(event.token);
   if (choice.thinking) ++usage_.reasoning;
   if (!choice.thinking || options_.report_reasoning) {
     choice.reports.push_back({event.token, event.logprob, std::move(event.likeliest)});
@@ -234,6 +238,7 @@ void Answer::PassOn(int index, std::vector<text::OutputEvent> outputs,
 }
 
 void Answer::Emit(int index, text::OutputEvent output, std::vector<AnswerEvent>* events) {
+  if (options_.on_end) choices_[static_cast<size_t>(index)]->kept.output.Add({output});
   AnswerEvent event;
   event.choice = index;
   event.output = std::move(output);
@@ -277,6 +282,12 @@ void Answer::End(int index, text::FinishReason reason, std::string stop_string,
                  std::vector<AnswerEvent>* events) {
   Choice& choice = *choices_[static_cast<size_t>(index)];
   choice.ended = true;
+  // Whoever keeps it is let go before the last event is told.
+  const auto keep = std::exchange(options_.on_end, nullptr);
+  if (keep && reason != text::FinishReason::kCancelled) {
+    choice.kept.match = match_;
+    keep(std::move(choice.kept));
+  }
   AnswerEvent event;
   event.kind = Kind::kFinished;
   event.choice = index;

@@ -64,6 +64,13 @@ struct AnswerTimes {
   Clock::time_point submitted, started, first_token, last_token;
 };
 
+// All of one choice, when it has ended by itself.
+struct EndedAnswer {
+  std::vector<int32_t> tokens;  // up to where a stop string ended it
+  text::ParsedOutput output;
+  std::shared_ptr<const runtime::Match> match;  // of its prompt
+};
+
 struct AnswerOptions {
   int choices = 1;
   bool parse = true;  // reasoning and tool calls; else all is content
@@ -73,6 +80,8 @@ struct AnswerOptions {
   bool report_reasoning = false;  // `reports` of tokens of a trace, too
   bool skip_special = false;
   int64_t prompt_tokens = 0;
+  // Gets the only choice's answer, before its last event; null: nobody keeps it.
+  std::function<void(EndedAnswer)> on_end = nullptr;
 };
 
 // Events of all choices on their way from the backend to the reader.
@@ -118,6 +127,8 @@ class Answer {
   void Cancel();
 
   const Usage& usage() const { return usage_; }
+  // What was reused of the prompt, and why no more; null: not known (yet).
+  const runtime::Match* match() const { return match_.get(); }
   const AnswerOptions& options() const { return options_; }
   AnswerTimes times() const { return queue_->times(); }
   int unknown_calls() const;
@@ -141,6 +152,7 @@ class Answer {
   std::deque<std::pair<int, TokenRequest>> held_;  // not with the backend yet
   int passed_ = 0;                                 // with the backend now
   Usage usage_;
+  std::shared_ptr<const runtime::Match> match_;
   int open_ = 0;
   bool queued_ = false, started_ = false, done_ = false;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,8 @@ using text::grammar::Matcher;
 using text::grammar::MatchState;
 
 constexpr size_t kKeptBytesMax = size_t{64} << 20;
+constexpr size_t kIdleBytesMax = size_t{64} << 20;     // of all idle matchers
+constexpr size_t kMatcherBytesMax = size_t{16} << 20;  // of one, to be worth keeping
 
 // What a state's numbers mean.
 struct Place {
@@ -70,12 +73,16 @@ class AnswerConstraint : public runtime::Constraint {
     std::vector<int32_t> forced;  // how a trace that is too long ends
   };
 
-  AnswerConstraint(Parts parts, std::optional<Matcher> matcher)
-      : parts_(std::move(parts)), matcher_(std::move(matcher)) {}
+  AnswerConstraint(Parts parts, std::unique_ptr<Matcher> matcher,
+                   std::shared_ptr<IdleMatchers> idle)
+      : parts_(std::move(parts)), matcher_(std::move(matcher)), idle_(std::move(idle)) {}
+  ~AnswerConstraint() override {
+    if (matcher_ != nullptr) idle_->GiveBack(std::move(matcher_));
+  }
 
   ConstraintState Start() const override {
     Place place;
-    if (matcher_.has_value()) place.match = matcher_->Start();
+    if (matcher_ != nullptr) place.match = matcher_->Start();
     place.thinking = !parts_.close.empty();
     place.header = parts_.channels;
     return place.state();
@@ -93,7 +100,7 @@ class AnswerConstraint : public runtime::Constraint {
       mask->Allow(parts_.forced[place.forced]);
       return;
     }
-    if (matcher_.has_value()) {
+    if (matcher_ != nullptr) {
       matcher_->Mask(place.match, mask->words());
       for (const int32_t id : parts_.stop_ids) mask->Forbid(id);
       if (matcher_->CanEnd(place.match)) AllowStops(mask);
@@ -116,13 +123,13 @@ class AnswerConstraint : public runtime::Constraint {
       if (token != parts_.forced[place.forced]) return refuse();
       ++place.forced;
     } else if (stop) {
-      if (matcher_.has_value() && !matcher_->CanEnd(place.match)) return refuse();
+      if (matcher_ != nullptr && !matcher_->CanEnd(place.match)) return refuse();
       place.ended = true;
       return place.state();
     }
     if (Has(parts_.banned, token)) return refuse();
     if (token == parts_.thought && NoMoreThoughts(place)) return refuse();
-    if (matcher_.has_value()) {
+    if (matcher_ != nullptr) {
       LODE_ASSIGN(place.match, matcher_->Advance(place.match, static_cast<uint32_t>(token)));
     }
     if (place.thinking) Think(parts_.tokenizer->TokenBytes(token), &place);
@@ -185,7 +192,8 @@ class AnswerConstraint : public runtime::Constraint {
   }
 
   const Parts parts_;
-  std::optional<Matcher> matcher_;
+  std::unique_ptr<Matcher> matcher_;
+  std::shared_ptr<IdleMatchers> idle_;
 };
 
 // The text of tokens that grammars ask for, control tokens among them; of others no text.
@@ -221,7 +229,40 @@ AnswerForms::AnswerForms(const text::Tokenizer* tokenizer, int64_t vocabulary,
     : tokenizer_(tokenizer),
       vocabulary_(vocabulary),
       stop_ids_(Within(std::move(stop_ids), vocabulary)),
-      trie_(MakeTrie(*tokenizer, vocabulary, stop_ids_)) {}
+      building_(std::async(std::launch::async, [this] {
+        return MakeTrie(*tokenizer_, vocabulary_, stop_ids_);
+      })) {}
+
+const text::grammar::TokenTrie* AnswerForms::Trie() {
+  std::call_once(built_, [this] { trie_ = building_.get(); });
+  return trie_.get();
+}
+
+std::unique_ptr<Matcher> IdleMatchers::Take(const Grammar* grammar) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto it = idle_.begin(); it != idle_.end(); ++it) {
+    if (&it->matcher->grammar() != grammar) continue;
+    std::unique_ptr<Matcher> matcher = std::move(it->matcher);
+    bytes_ -= it->bytes;
+    idle_.erase(it);
+    return matcher;
+  }
+  return nullptr;
+}
+
+void IdleMatchers::GiveBack(std::unique_ptr<Matcher> matcher) {
+  const size_t bytes = matcher->bytes();
+  if (bytes > kMatcherBytesMax || matcher->limit_reached()) return;
+  matcher->Renew();
+  std::list<Idle> gone;  // ends without the lock
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_front({std::move(matcher), bytes});
+  bytes_ += bytes;
+  while (bytes_ > kIdleBytesMax) {
+    bytes_ -= idle_.back().bytes;
+    gone.splice(gone.begin(), idle_, std::prev(idle_.end()));
+  }
+}
 
 Result<std::shared_ptr<const Grammar>> AnswerForms::Compile(const AnswerForm& form) {
   const std::string key =
@@ -281,10 +322,13 @@ Result<std::shared_ptr<runtime::Constraint>> AnswerForms::Make(const AnswerForm&
   if (grammar == nullptr && !budget && parts.banned.empty()) {
     return std::shared_ptr<runtime::Constraint>();
   }
-  std::optional<Matcher> matcher;
-  if (grammar != nullptr) matcher.emplace(grammar, trie_.get());
+  std::unique_ptr<Matcher> matcher;
+  if (grammar != nullptr) {
+    matcher = idle_->Take(grammar.get());
+    if (matcher == nullptr) matcher = std::make_unique<Matcher>(grammar, Trie());
+  }
   return std::shared_ptr<runtime::Constraint>(
-      std::make_shared<AnswerConstraint>(std::move(parts), std::move(matcher)));
+      std::make_shared<AnswerConstraint>(std::move(parts), std::move(matcher), idle_));
 }
 
 }  // namespace lode::chat

@@ -427,6 +427,26 @@ TEST(AnswerConstraint, ABudgetIsForAllMessagesOfThoughts) {
   feed({"final", "<|message|>", "a", "b", "c", "d", "e", "f", "g", "<|return|>"});
 }
 
+TEST(AnswerConstraint, TheNextAnswerOfTheSameFormKnowsWhatTheLastOneLearnt) {
+  IdleMatchers idle;
+  AnswerForm form;
+  form.response_format = {{"type", "json_object"}};
+  const auto grammar = *CompileAnswer(form);
+  const std::vector<std::string_view> tokens = {"{", "}", "\"", "a", ":", "1"};
+  const text::grammar::TokenTrie trie(tokens);
+  auto first = std::make_unique<text::grammar::Matcher>(grammar, &trie);
+  const text::grammar::Matcher* address = first.get();
+  const auto open = first->Step(first->Start(), '{');
+  const size_t known = first->bytes();
+  idle.GiveBack(std::move(first));
+  EXPECT_EQ(idle.Take(CompileAnswer(form)->get()), nullptr);  // equal, but another one
+  auto again = idle.Take(grammar.get());
+  ASSERT_EQ(again.get(), address);
+  EXPECT_EQ(idle.Take(grammar.get()), nullptr);  // one answer at a time
+  EXPECT_EQ(again->Step(again->Start(), '{'), open);
+  EXPECT_EQ(again->bytes(), known);
+}
+
 TEST(AnswerConstraint, NothingWantedIsNothingHeldAndCallsThatAreNotAreBanned) {
   AnswerForms forms(&DemoTokenizer(), 1024, DemoTokenizer().stop_ids());
   AnswerForm form;

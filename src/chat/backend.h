@@ -64,6 +64,7 @@ struct TokenEvent {
   std::vector<runtime::TokenLogprob> likeliest = {};
   std::vector<float> pooled = {};
   std::shared_ptr<const Failure> failure = nullptr;
+  std::shared_ptr<const runtime::Match> match = nullptr;  // kStarted: what is reused
 };
 
 // Gets the events of one request: kFinished or kFailed is the last.

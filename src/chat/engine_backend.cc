@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/saved/copy_point.h"
+
 namespace lode::chat {
 namespace {
+
+constexpr int kWorkAtOnce = 8;  // pieces of other work between two steps
 
 TokenEvent Failed(Failure failure) {
   TokenEvent event;
@@ -75,6 +79,18 @@ void EngineBackend::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+void EngineBackend::Post(std::function<void(runtime::Scheduler*)> work) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopped_) {
+      work_.push_back(std::move(work));
+      arrived_.notify_one();
+      return;
+    }
+  }
+  work(nullptr);
+}
+
 // --- The thread ----------------------------------------------------------------------------------
 
 void EngineBackend::Run() {
@@ -86,7 +102,9 @@ void EngineBackend::Run() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      const auto anything = [&] { return stopping_ || !inbox_.empty() || !cancelled_.empty(); };
+      const auto anything = [&] {
+        return stopping_ || !inbox_.empty() || !cancelled_.empty() || !work_.empty();
+      };
       if (idle) arrived_.wait(lock, anything);
       if (stopping_) break;
       std::swap(arrivals, inbox_);
@@ -99,15 +117,38 @@ void EngineBackend::Run() {
     }
     arrivals.clear();
     cancelled.clear();
-    idle = !scheduler_->Step([this](const runtime::Event& event) { OnEvent(event); });
+    const bool more = DoWork();
+    idle = !scheduler_->Step([this](const runtime::Event& event) { OnEvent(event); }) && !more;
     PublishLoad();
   }
   for (auto& [id, running] : running_) running.sink->Push(Failed(Stopping()));
   running_.clear();
+  std::deque<std::function<void(runtime::Scheduler*)>> work;
+  {
+    const std::lock_guard lock(mutex_);
+    std::swap(arrivals, inbox_);
+    stopped_ = true;
+    work.swap(work_);
+  }
+  for (Arrival& arrival : arrivals) arrival.sink->Push(Failed(Stopping()));
+  for (const auto& each : work) each(nullptr);
   scheduler_.reset();
+}
+
+// True: there is more.
+bool EngineBackend::DoWork() {
+  for (int i = 0; i < kWorkAtOnce; ++i) {
+    std::function<void(runtime::Scheduler*)> work;
+    {
+      const std::lock_guard lock(mutex_);
+      if (work_.empty()) return false;
+      work = std::move(work_.front());
+      work_.pop_front();
+    }
+    work(scheduler_.get());
+  }
   const std::lock_guard lock(mutex_);
-  for (Arrival& arrival : inbox_) arrival.sink->Push(Failed(Stopping()));
-  inbox_.clear();
+  return !work_.empty();
 }
 
 void EngineBackend::Accept(Arrival arrival) {
@@ -119,6 +160,7 @@ void EngineBackend::Accept(Arrival arrival) {
   }
   const size_t prompt = arrival.request.request.prompt.size();
   arrival.request.request.root = (*root)->id;
+  TakePublished((*root)->id, arrival.request.request.prompt);
   const auto id = scheduler_->Submit(std::move(arrival.request.request));
   if (!id.ok()) {
     arrival.sink->Push(Failed(ExplainRefusal(id.error(), **root, prompt)));
@@ -138,6 +180,35 @@ Failure EngineBackend::ExplainRefusal(const Error& error, const Root& root, size
   if (never || !waits) return {Cause::kTooLong, error, 0.0};
   return {Cause::kQueueFull, error, scheduler_->QueueMilliseconds() * 1e-3};
 }
+
+// The longest published beginning of a prompt that its root does not have. Without room it is
+// computed like any other text.
+void EngineBackend::TakePublished(runtime::RootId root, const std::vector<int32_t>& prompt) {
+  const Published* best = nullptr;
+  for (const auto& [id, each] : published_) {
+    const bool longer = best == nullptr || each.tokens.size() > best->tokens.size();
+    if (longer && each.from != root && each.tokens.size() <= prompt.size() &&
+        std::equal(each.tokens.begin(), each.tokens.end(), prompt.begin())) {
+      best = &each;
+    }
+  }
+  if (best == nullptr) return;
+  const auto there = scheduler_->tree().Lookup(root, best->tokens, false);
+  if (there.resume == std::ssize(best->tokens)) return;
+  (void)runtime::CopyPoint(scheduler_.get(), best->from, root, best->tokens);
+}
+
+Result<runtime::RootId> EngineBackend::EnterRoot(const RootName& name,
+                                                 const TenantLimits& limits) {
+  LODE_ASSIGN(const Root* root, OpenRoot(name, limits));
+  return root->id;
+}
+
+void EngineBackend::Publish(uint64_t id, runtime::RootId from, std::vector<int32_t> tokens) {
+  published_[id] = {from, std::move(tokens)};
+}
+
+void EngineBackend::Withdraw(uint64_t id) { published_.erase(id); }
 
 // Each tenant's own, and one for each salt; those that nobody uses stay for a while, for their
 // state is only found through them.
@@ -178,7 +249,9 @@ void EngineBackend::OnEvent(const runtime::Event& event) {
     case Kind::kStarted:
       // Who comes again has been told already what it had to compute the first time.
       if (!event.again) {
-        sink.Push(Plain(TokenEvent::Kind::kStarted, event.match.resume));
+        TokenEvent started = Plain(TokenEvent::Kind::kStarted, event.match.resume);
+        started.match = std::make_shared<const runtime::Match>(event.match);
+        sink.Push(std::move(started));
       }
       break;
     case Kind::kProgress:

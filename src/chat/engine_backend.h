@@ -1,9 +1,12 @@
 // A model's tokens: the one thread that owns an engine and its scheduler. Requests come through a
-// bounded inbox, are looked at between two steps, and leave as events.
+// bounded inbox, are looked at between two steps, and leave as events. Other work with the
+// scheduler (contexts.h) is done between two steps as well, a few pieces at a time.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "chat/backend.h"
+#include "runtime/saved/context_transfer.h"
 
 namespace lode::chat {
 
@@ -25,8 +29,10 @@ struct EngineBackendOptions {
 };
 
 // Life: the engine outlives it, and nobody else calls it meanwhile. Threads: as Backend.
-class EngineBackend : public Backend {
+class EngineBackend : public Backend, public runtime::SchedulerThread {
  public:
+  using RootName = std::pair<std::string, std::string>;  // tenant, salt
+
   EngineBackend(runtime::Engine* engine, EngineBackendOptions options);
   ~EngineBackend() override;
 
@@ -37,8 +43,19 @@ class EngineBackend : public Backend {
   BackendLoad load() const override;
   void Stop() override;
 
+  // Between two steps, some at a time, so each must be short.
+  void Post(std::function<void(runtime::Scheduler*)> work) override;
+
+  // --- In posted work only, where there is a scheduler ---
+  // The root of a tenant and a salt. It stays until LeaveRoot, called as often. Errors: kNoSpace.
+  Result<runtime::RootId> EnterRoot(const RootName& name, const TenantLimits& limits);
+  void LeaveRoot(const RootName& name);
+  // A beginning that all may read: whoever's prompt begins with `tokens`, which `from` has a pinned
+  // state of, gets a copy of that instead of computing it, until Withdraw.
+  void Publish(uint64_t id, runtime::RootId from, std::vector<int32_t> tokens);
+  void Withdraw(uint64_t id);
+
  private:
-  using RootName = std::pair<std::string, std::string>;  // tenant, salt
   struct Root {
     runtime::RootId id = 0;
     runtime::TenantId tenant = 0;
@@ -59,8 +76,9 @@ class EngineBackend : public Backend {
   // All below: of the thread.
   void Run();
   void Accept(Arrival arrival);
+  bool DoWork();
+  void TakePublished(runtime::RootId root, const std::vector<int32_t>& prompt);
   Result<Root*> OpenRoot(const RootName& name, const TenantLimits& limits);
-  void LeaveRoot(const RootName& name);
   Failure ExplainRefusal(const Error& error, const Root& root, size_t prompt) const;
   void OnEvent(const runtime::Event& event);
   void Retire(runtime::RequestId id);
@@ -72,7 +90,9 @@ class EngineBackend : public Backend {
 
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
-  std::vector<Arrival> inbox_;  // guarded by mutex_, as the next four
+  std::vector<Arrival> inbox_;  // guarded by mutex_, as the next six
+  std::deque<std::function<void(runtime::Scheduler*)>> work_;
+  bool stopped_ = false;  // no scheduler any more
   std::vector<Ticket> cancelled_;
   Ticket next_ticket_ = 1;
   bool stopping_ = false;
@@ -84,6 +104,11 @@ class EngineBackend : public Backend {
   std::list<RootName> idle_roots_;  // the longest idle first
   std::unordered_map<runtime::RequestId, Running> running_;
   std::unordered_map<Ticket, runtime::RequestId> ids_;
+  struct Published {
+    runtime::RootId from = 0;
+    std::vector<int32_t> tokens;
+  };
+  std::map<uint64_t, Published> published_;
   std::thread thread_;
 };
 

@@ -6,6 +6,9 @@
 namespace lode::chat {
 namespace {
 
+// Stands for an answer in a rendering, to find where it ends.
+constexpr std::string_view kAnswerMark = "lode-4f1d7a-answer";
+
 bool EndsThinking(const std::string& prompt) {
   const size_t opened = prompt.rfind("<think>");
   return opened != std::string::npos && prompt.find("</think>", opened) == std::string::npos;
@@ -67,6 +70,45 @@ Result<Prompt> PromptMaker::Make(const Json& request) const {
   LODE_ASSIGN(prompt.ids, Encode(rendered));
   prompt.thinking = EndsThinking(rendered.text);
   prompt.text = std::move(rendered.text);
+  return prompt;
+}
+
+Result<Prompt> PromptMaker::Continue(const Json& request, int64_t known, bool open,
+                                     const std::vector<int32_t>& tokens) const {
+  Json told = request;
+  size_t at = 0;
+  if (open) {
+    told["messages"][static_cast<size_t>(known - 1)] = {{"role", "assistant"},
+                                                        {"content", kAnswerMark}};
+  }
+  LODE_ASSIGN(text::RenderedPrompt whole, Render(told));
+  if (open) {
+    at = whole.text.rfind(kAnswerMark);
+    if (at != std::string::npos) at += kAnswerMark.size();
+  } else {
+    Json& messages = told["messages"];
+    messages.erase(messages.begin() + known, messages.end());
+    told["add_generation_prompt"] = false;
+    LODE_ASSIGN(const text::RenderedPrompt first, Render(told));
+    at = whole.text.starts_with(first.text) ? first.text.size() : std::string::npos;
+  }
+  if (at == std::string::npos) {
+    return Error(Code::kUnsupported,
+                 "this model's template writes earlier messages anew when others follow",
+                 "with \"continue\": \"rerender\" they may");
+  }
+  text::RenderedPrompt rest;
+  rest.text = whole.text.substr(at);
+  for (const text::ByteSpan& span : whole.input_spans) {
+    if (span.end <= at) continue;
+    rest.input_spans.push_back({std::max(span.begin, at) - at, span.end - at});
+  }
+  Prompt prompt;
+  prompt.ids = tokens;
+  LODE_ASSIGN(const std::vector<int32_t> ids, Encode(rest));
+  prompt.ids.insert(prompt.ids.end(), ids.begin(), ids.end());
+  prompt.thinking = EndsThinking(whole.text);
+  prompt.text = std::move(whole.text);
   return prompt;
 }
 

@@ -37,6 +37,13 @@ class PromptMaker {
   // Errors: a request that the template refuses.
   Result<Prompt> Make(const Json& request) const;
 
+  // `request`, of whose messages the first `known` stand as `tokens` already: these as they are,
+  // and behind them what the template writes after those messages. `open`: the tokens end with an
+  // answer that is not closed yet. Errors: also kUnsupported for templates that write the known
+  // messages anew when others follow.
+  Result<Prompt> Continue(const Json& request, int64_t known, bool open,
+                          const std::vector<int32_t>& tokens) const;
+
   // Where later prompts will part from `prompt`, which `request` became, as the template itself
   // says: it renders what may come next. A request that it refuses tells nothing.
   std::vector<runtime::Probe> FindProbes(const Json& request, const Prompt& prompt) const;

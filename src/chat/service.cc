@@ -40,6 +40,13 @@ Sampling Merge(const Sampling& defaults, const AnswerRules& rules) {
   return sampling;
 }
 
+// When the answer has ended the context goes on with it.
+void KeepTurn(const std::shared_ptr<ContextTurn>& turn, const std::vector<int32_t>& prompt,
+              std::shared_ptr<const Json> dialogue, AnswerOptions* options) {
+  turn->SetPrompt(prompt, std::move(dialogue));
+  options->on_end = [turn](EndedAnswer answer) { turn->Commit(answer); };
+}
+
 bool HasTools(const Json& request) {
   const Json* tools = FindKey(request, "tools");
   return tools != nullptr && tools->is_array() && !tools->empty();
@@ -113,7 +120,27 @@ Json Service::TemplateRequest(const ChatRequest& request) const {
 }
 
 Result<Prompt> Service::Render(const ChatRequest& request) const {
-  return Render(TemplateRequest(request));
+  return PromptOf(request, TemplateRequest(request));
+}
+
+Result<Prompt> Service::PromptOf(const ChatRequest& request, const Json& variables) const {
+  const ContextTurn* turn = request.turn.get();
+  if (turn == nullptr || !turn->append || !maker_) return Render(variables);
+  const ContextBoundary& end = turn->text().boundaries.back();
+  return maker_->Continue(variables, end.messages, end.open, *turn->text().tokens);
+}
+
+Result<Service::Beginning> Service::RenderBeginning(const ChatRequest& request) const {
+  Json variables = TemplateRequest(request);
+  variables["add_generation_prompt"] = false;
+  LODE_ASSIGN(Prompt prompt, Render(variables));
+  LODE_TRY(CheckLength(prompt.ids.size()));
+  Beginning beginning;
+  beginning.probes = maker_->FindProbes(variables, prompt);
+  beginning.tokens = std::move(prompt.ids);
+  variables.erase("add_generation_prompt");
+  beginning.dialogue = std::make_shared<const Json>(std::move(variables));
+  return beginning;
 }
 
 Result<Prompt> Service::Render(const Json& variables) const {
@@ -197,11 +224,16 @@ Result<std::shared_ptr<runtime::Constraint>> Service::Constrain(const ChatReques
 Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
                                               std::function<void()> wake) {
   const Json variables = TemplateRequest(request);
-  LODE_ASSIGN(const Prompt prompt, Render(variables));
+  LODE_ASSIGN(const Prompt prompt, PromptOf(request, variables));
   LODE_TRY(CheckLength(prompt.ids.size()));
   LODE_ASSIGN(TokenRequest made, MakeRequest(request.rules, request.origin, prompt.ids));
   made.said = LastText(request.template_request);
-  if (!options_.scripted) made.request.probes = maker_->FindProbes(variables, prompt);
+  const bool appends = request.turn != nullptr && request.turn->append;
+  if (appends) {  // the text does not tell where its tokens end, but the turn does
+    made.request.probes = {{request.turn->text().size(), runtime::PointRole::kTurn}};
+  } else if (!options_.scripted) {
+    made.request.probes = maker_->FindProbes(variables, prompt);
+  }
   AnswerOptions options;
   options.choices = request.rules.choices;
   options.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
@@ -220,6 +252,11 @@ Result<std::unique_ptr<Answer>> Service::Chat(const ChatRequest& request,
     options.parsing.force_nonempty_content |= GetBool(*extra, "force_nonempty_content");
   }
   options.parsing.id_seed = RandomSeed();
+  if (request.turn != nullptr) {
+    Json dialogue = variables;
+    dialogue.erase("add_generation_prompt");
+    KeepTurn(request.turn, prompt.ids, std::make_shared<const Json>(std::move(dialogue)), &options);
+  }
   auto answer = std::make_unique<Answer>(backend_, tokenizer_, std::move(options), std::move(wake));
   for (int choice = 0; choice < request.rules.choices; ++choice) {
     TokenRequest own = made;
@@ -243,6 +280,7 @@ Result<std::unique_ptr<Answer>> Service::Complete(const std::vector<CompletionRe
   for (const CompletionRequest& request : requests) {
     LODE_TRY(CheckLength(request.prompt.size()));
     options.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+    if (request.turn != nullptr) KeepTurn(request.turn, request.prompt, nullptr, &options);
     LODE_ASSIGN(TokenRequest one, MakeRequest(request.rules, request.origin, request.prompt));
     one.said = request.said;
     made.push_back(std::move(one));

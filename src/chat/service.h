@@ -17,6 +17,8 @@
 #include "chat/answer.h"
 #include "chat/answer_constraint.h"
 #include "chat/backend.h"
+#include "chat/contexts.h"
+#include "chat/origin.h"
 #include "chat/prompt.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
@@ -24,13 +26,6 @@
 namespace lode::chat {
 
 using Sampling = runtime::SamplingOptions;
-
-// Whom a request belongs to.
-struct Origin {
-  std::string tenant, salt;
-  TenantLimits limits = {};
-  int32_t priority = 0;
-};
 
 // How an answer is drawn and when it ends.
 struct AnswerRules {
@@ -62,17 +57,20 @@ struct ChatRequest {
   std::string tool_name;  // kNamed
   std::vector<std::string> allowed_tools;  // of the request's tools; empty: all
   bool parallel_calls = true;
-  bool strict_tools = false;  // arguments must be as the tools' schemas say
   // What the answer must look like: as AnswerForm's.
   Json response_format = nullptr;
   std::string effort;  // of reasoning: empty, none, minimal, low, medium, high, xhigh, max
   int64_t thinking_tokens_max = -1;  // below 0: as long as it likes
   AnswerRules rules;
   Origin origin;
+  // The context that this goes on from, whose messages are the first of `template_request`'s; null:
+  // none. It takes one choice.
+  std::shared_ptr<ContextTurn> turn = nullptr;
 };
 
 struct CompletionRequest {
   std::vector<int32_t> prompt;
+  std::shared_ptr<ContextTurn> turn = nullptr;  // whose tokens are the first of the prompt
   std::string said;  // what scripts look at
   Json response_format = nullptr;  // as of a ChatRequest
   AnswerRules rules;
@@ -110,6 +108,14 @@ class Service {
                                            std::function<void()> wake);
   // The prompt that a request becomes, for those who count or show it.
   Result<Prompt> Render(const ChatRequest& request) const;
+  // What a context is made of: the request's messages, not opened for an answer, and the offsets
+  // from which later prompts will go on.
+  struct Beginning {
+    std::vector<int32_t> tokens;
+    std::shared_ptr<const Json> dialogue;
+    std::vector<runtime::Probe> probes;
+  };
+  Result<Beginning> RenderBeginning(const ChatRequest& request) const;
 
   // Variables of the request that the template never reads.
   std::vector<std::string> UnusedVariables(const ChatRequest& request) const;
@@ -123,6 +129,7 @@ class Service {
  private:
   Json TemplateRequest(const ChatRequest& request) const;
   Result<Prompt> Render(const Json& variables) const;
+  Result<Prompt> PromptOf(const ChatRequest& request, const Json& variables) const;
   void ApplyEffort(const std::string& effort, Json* request) const;
   Result<TokenRequest> MakeRequest(const AnswerRules& rules, const Origin& origin,
                                    std::vector<int32_t> prompt) const;

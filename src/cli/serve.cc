@@ -4,13 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "api/contexts.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "chat/contexts.h"
 #include "chat/engine_backend.h"
 #include "chat/script_backend.h"
 #include "chat/service.h"
 #include "cli/console.h"
 #include "cli/model_flags.h"
+#include "cli/trace_backend.h"
 #include "cli/verbs.h"
 #include "cli/version.h"
 #include "serve/app.h"
@@ -26,14 +29,22 @@ struct Flags {
   SamplingFlags sampling;
   serve::ServerOptions server;
   std::vector<std::string> aliases, origins;
-  std::string keys_file, log = "json";
+  std::string keys_file, contexts_folder, trace_file, log = "json";
   int64_t agents = 8, states = 16, queue = 256;
-  int64_t drain_seconds = 30, body_megabytes = 64;
+  int64_t drain_seconds = 30, body_megabytes = 64, answer_seconds = 0;
   bool no_keys = false, no_special = false;
 };
 
 bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+  return StartsWith(host, "unix:") || host == "localhost" || host == "::1" ||
+         host.starts_with("127.");
+}
+
+std::string UrlOf(const serve::ServerOptions& options, int port) {
+  if (StartsWith(options.host, "unix:")) return options.host;
+  const bool wide = options.host.find(':') != std::string::npos;
+  return Format("%s://%s%s%s:%d", options.certificate_file.empty() ? "http" : "https",
+                wide ? "[" : "", options.host.c_str(), wide ? "]" : "", port);
 }
 
 // "lode-demo" of "models/lode-demo.gguf".
@@ -56,8 +67,10 @@ Result<void> CheckFlags(const Flags& flags) {
   return {};
 }
 
-Result<void> Serve(const Flags& flags, chat::Backend* backend, const api::TextTools& tools,
-                   bool scripted) {
+// `contexts`: null where there are none, as for scripts.
+Result<void> Serve(const Flags& flags, chat::Backend* backend, chat::Contexts* contexts,
+                   const api::TextTools& tools) {
+  const bool scripted = StartsWith(flags.model.model, kScript);
   chat::ServiceOptions options;
   options.prompt = {tools.bos, tools.eos, !flags.no_special};
   options.stop_ids = tools.stop_ids;
@@ -77,17 +90,16 @@ Result<void> Serve(const Flags& flags, chat::Backend* backend, const api::TextTo
   site.keys_file = flags.keys_file;
   site.origins = flags.origins;
   site.check_host = IsLoopback(flags.server.host);
+  site.contexts = contexts;
   site.log = flags.log == "json";
   LODE_ASSIGN(const auto app, serve::App::Make(&service, site));
   serve::ServerOptions server_options = flags.server;
   server_options.drain_time = std::chrono::seconds(flags.drain_seconds);
+  server_options.answer_time = std::chrono::seconds(flags.answer_seconds);
   server_options.parser.body_bytes = static_cast<uint64_t>(flags.body_megabytes) << 20;
   LODE_ASSIGN(const auto server, serve::Server::Listen(server_options, app.get()));
   app->SetServer(server.get());
-  const bool wide = flags.server.host.find(':') != std::string::npos;
-  Print(Format("listening on %s://%s%s%s:%d\n",
-               flags.server.certificate_file.empty() ? "http" : "https", wide ? "[" : "",
-               flags.server.host.c_str(), wide ? "]" : "", int{server->port()}));
+  Print("listening on " + UrlOf(flags.server, server->port()) + "\n");
   LODE_TRY(FlushOutput());
   server->Run(true, [backend] { backend->Stop(); });
   return {};
@@ -101,7 +113,7 @@ Result<void> ServeScript(const Flags& flags) {
   auto script = chat::Script::Parse(text, *tools.tokenizer);
   if (!script.ok()) return std::move(script.error().AddContext(path));
   chat::ScriptBackend backend(std::move(*script), tools.tokenizer->vocab_size());
-  return Serve(flags, &backend, tools, true);
+  return Serve(flags, &backend, nullptr, tools);
 }
 
 Result<void> RunServe(Flags& flags) {
@@ -120,11 +132,20 @@ Result<void> RunServe(Flags& flags) {
   options.scheduling.queue_max = flags.queue;
   options.scheduling.drafts_max = flags.model.run.drafts;
   chat::EngineBackend backend(running.engine.get(), options);
-  return Serve(flags, &backend, tools, false);
+  chat::ContextsOptions keeping;
+  keeping.folder = flags.contexts_folder;
+  keeping.threads = running.engine->threads();
+  keeping.fingerprints = [&] { return api::FingerprintsOf(running, &tools); };
+  LODE_ASSIGN(const auto contexts, chat::Contexts::Make(&backend, std::move(keeping)));
+  if (flags.trace_file.empty()) return Serve(flags, &backend, contexts.get(), tools);
+  LODE_ASSIGN(TraceFile file, TraceFile::Open(flags.trace_file, false));
+  TraceBackend traced(&backend, std::move(file));
+  return Serve(flags, &traced, contexts.get(), tools);
 }
 
 void AddServerFlags(CLI::App* verb, Flags* flags) {
-  verb->add_option("--host", flags->server.host, "address to listen on")->capture_default_str();
+  verb->add_option("--host", flags->server.host, "address to listen on, or unix:PATH")
+      ->capture_default_str();
   verb->add_option("--port", flags->server.port, "port to listen on; 0: any that is free")
       ->capture_default_str();
   verb->add_option("--alias", flags->aliases,
@@ -139,6 +160,13 @@ void AddServerFlags(CLI::App* verb, Flags* flags) {
       ->type_name("FILE");
   verb->add_option("--tls-key", flags->server.key_file, "the certificate's key, as PEM")
       ->type_name("FILE");
+  verb->add_option("--tls-client-ca", flags->server.client_ca_file,
+                   "only clients with a certificate by one of these come in; PEM")
+      ->type_name("FILE");
+  verb->add_option("--request-timeout", flags->answer_seconds,
+                   "seconds that an answer may take; 0: as long as it takes")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
   verb->add_option("--cors", flags->origins,
                    "an origin whose pages may ask from a browser, or *; repeatable")
       ->type_name("ORIGIN");
@@ -149,6 +177,12 @@ void AddServerFlags(CLI::App* verb, Flags* flags) {
   verb->add_option("--body", flags->body_megabytes, "megabytes that a request may have")
       ->check(CLI::Range(int64_t{1}, int64_t{1024}))
       ->capture_default_str();
+  verb->add_option("--contexts", flags->contexts_folder,
+                   "a folder for contexts that clients save; none is saved without it")
+      ->type_name("DIR");
+  verb->add_option("--trace", flags->trace_file,
+                   "adds a line for each answer to FILE: hashes of blocks of tokens, no text")
+      ->type_name("FILE");
   verb->add_option("--log", flags->log, "a line for each request on standard error: json or off")
       ->capture_default_str();
 }

@@ -39,7 +39,7 @@ void AnswerExchange::Advance(Outlet* out) {
       if (event.kind == chat::AnswerEvent::Kind::kQueued) continue;
       if (event.kind == chat::AnswerEvent::Kind::kFailed) {
         if (route_.stream && out->begun()) out->Write(text_);
-        return Fail(*event.failure, out);
+        return Fail(ProblemOf(*event.failure), out);
       }
       if (event.kind == chat::AnswerEvent::Kind::kFinished) {
         ++record_.finished[text::FinishReasonName(event.finish)];
@@ -58,10 +58,9 @@ void AnswerExchange::Advance(Outlet* out) {
 }
 
 // Before anything was sent the failure is a status; after that it is an event.
-void AnswerExchange::Fail(const chat::Failure& failure, Outlet* out) {
+void AnswerExchange::Fail(const Problem& problem, Outlet* out) {
   ended_ = true;
   ++record_.finished["error"];
-  const Problem problem = ProblemOf(failure);
   if (!out->begun()) {
     return out->Respond(ErrorResponse(route_.dialect, problem, route_.request_id));
   }
@@ -79,6 +78,12 @@ void AnswerExchange::KeepAlive(Outlet* out) {
   std::string text;
   writer_->KeepAlive(&text);
   out->Write(text);
+}
+
+void AnswerExchange::TimedOut(Outlet* out) {
+  if (ended_) return;
+  answer_->Cancel();
+  Fail({Fault::kDeadline, "the answer took longer than this server allows"}, out);
 }
 
 void AnswerExchange::Describe(Json* fields) const {

@@ -28,11 +28,12 @@ class AnswerExchange : public Exchange {
 
   void Advance(Outlet* out) override;
   void KeepAlive(Outlet* out) override;
+  void TimedOut(Outlet* out) override;
   void Describe(Json* fields) const override;
 
  private:
   void BeginStream(Outlet* out) const;
-  void Fail(const chat::Failure& failure, Outlet* out);
+  void Fail(const Problem& problem, Outlet* out);
 
   std::unique_ptr<chat::Answer> answer_;
   std::unique_ptr<AnswerWriter> writer_;

@@ -43,6 +43,14 @@ std::string_view KeyOf(const HttpRequest& request) {
   return request.Header("x-api-key");
 }
 
+// Whether "GET, POST" has it.
+bool TakesMethod(std::string_view methods, std::string_view method) {
+  const std::vector<std::string> all = Split(methods, ',');
+  return std::any_of(all.begin(), all.end(), [&](const std::string& own) {
+    return std::string_view(own).substr(own.starts_with(' ') ? 1 : 0) == method;
+  });
+}
+
 bool IsJsonType(std::string_view type) {
   const std::string_view own = type.substr(0, type.find(';'));
   return own.empty() || own.starts_with("application/json") || own.ends_with("+json");
@@ -57,7 +65,8 @@ struct App::Route {
   bool open = false;  // to those without a key, too
   HttpResponse (App::*quick)(const HttpRequest&) = nullptr;                        // GET
   Result<Reaction> (App::*work)(const HttpRequest&, const Json&, Wake) = nullptr;  // POST
-  bool erase = false;  // DELETE is answered as GET is
+  bool erase = false;        // DELETE is answered as GET is
+  const char* methods = "";  // of `work`, where it takes others
 };
 
 const std::vector<App::Route>& App::Routes() {
@@ -93,6 +102,10 @@ const std::vector<App::Route>& App::Routes() {
       {"/tokenize", false, nullptr, &App::Tokenize},
       {"/detokenize", false, nullptr, &App::Detokenize},
       {"/apply-template", false, nullptr, &App::ApplyTemplate},
+      {"/v1/contexts", false, nullptr, &App::ContextList, false, "GET, POST"},
+      {"/v1/contexts/restore", false, nullptr, &App::ContextRestore},
+      {"/v1/contexts/explain", false, nullptr, &App::ContextExplain},
+      {"/v1/contexts/", false, nullptr, &App::OneContext, false, "GET, POST, PATCH, DELETE"},
   };
   return routes;
 }
@@ -110,7 +123,8 @@ const App::Route* App::FindRoute(std::string_view path) {
 HttpResponse App::OpenApi(const HttpRequest&) {
   std::vector<ApiRoute> routes;
   for (const Route& route : Routes()) {
-    routes.push_back({route.path, route.open, route.work != nullptr, route.erase});
+    routes.push_back(
+        {route.path, route.open, route.work != nullptr, route.erase, route.methods});
   }
   return Json200(OpenApiDocument(routes, Limits(), options_.version));
 }
@@ -159,7 +173,7 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     if (OriginAllowed(request->Header("origin"))) {
       const std::string_view wanted = request->Header("access-control-request-headers");
       response.headers = {
-          {"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
+          {"Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"},
           {"Access-Control-Allow-Headers", wanted.empty() ? "*" : std::string(wanted)},
           {"Access-Control-Max-Age", "600"}};
     }
@@ -181,17 +195,18 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     request->tenant = keys->Find(KeyOf(*request));
     if (request->tenant.empty()) return refuse(Fault::kNoKey, "the API key is missing or wrong");
   }
-  const bool get = request->method == "GET" || request->method == "HEAD" ||
-                   (route->erase && request->method == "DELETE");
-  if (route->quick != nullptr ? !get : request->method != "POST") {
+  const bool get = request->method == "GET" || request->method == "HEAD";
+  const std::string_view methods = *route->methods != '\0'   ? route->methods
+                                   : route->erase            ? "GET, DELETE"
+                                   : route->quick != nullptr ? "GET"
+                                                             : "POST";
+  if (!TakesMethod(methods, get ? "GET" : request->method)) {
     HttpResponse response =
         refuse(Fault::kWrongMethod, request->path + " does not take " + Quote(request->method, 20));
-    response.headers.emplace_back("Allow", route->erase              ? "GET, DELETE"
-                                           : route->quick != nullptr ? "GET"
-                                                                     : "POST");
+    response.headers.emplace_back("Allow", std::string(methods));
     return response;
   }
-  if (route->work != nullptr && !IsJsonType(request->Header("content-type"))) {
+  if (route->work != nullptr && !get && !IsJsonType(request->Header("content-type"))) {
     return refuse(Fault::kMediaType, "the body must be application/json");
   }
   if (route->work != nullptr && server_ != nullptr && server_->draining()) {
@@ -202,6 +217,7 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
 
 void App::Tick() {
   responses_.Expire();
+  if (options_.contexts != nullptr) options_.contexts->Sweep();
   energy_.Joules();  // its counters wrap around
   if (options_.keys_file.empty()) return;
   const int64_t changed = ChangeTime(options_.keys_file);
@@ -243,7 +259,9 @@ std::optional<HttpResponse> App::Quick(const HttpRequest& request) {
 
 Reaction App::Handle(const HttpRequest& request, Wake wake) {
   const auto answer = [&]() -> Result<Reaction> {
-    LODE_ASSIGN(const Json body, ParseBody(request.body));
+    const bool without = request.body.empty() && request.method != "POST";
+    LODE_ASSIGN(const Json body,
+                without ? Result<Json>(Json::object()) : ParseBody(request.body));
     return (this->*FindRoute(request.path)->work)(request, body, std::move(wake));
   };
   auto reaction = answer();
@@ -282,7 +300,11 @@ chat::Origin App::OriginOf(const HttpRequest& request) const {
   const std::lock_guard lock(mutex_);
   if (keys_ == nullptr) return origin;
   const auto found = keys_->tenants().find(request.tenant);
-  if (found != keys_->tenants().end()) origin.limits = found->second;
+  origin.may_publish = false;
+  if (found == keys_->tenants().end()) return origin;
+  origin.limits = found->second.limits;
+  origin.contexts_max = found->second.contexts_max;
+  origin.may_publish = found->second.may_publish;
   return origin;
 }
 

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "base/power.h"
+#include "chat/contexts.h"
 #include "chat/service.h"
 #include "serve/answer_writer.h"
+#include "serve/contexts/context_requests.h"
 #include "serve/http/server.h"
 #include "serve/http/site.h"
 #include "serve/keys.h"
@@ -30,6 +32,7 @@ struct AppOptions {
   std::string keys_file;                  // empty: everybody may come in
   std::vector<std::string> origins;       // that browsers may come from; "*": all
   bool check_host = true;                 // without keys: names of other hosts are refused
+  chat::Contexts* contexts = nullptr;     // null: none are kept
   bool log = true;
   std::function<void(const std::string&)> write_log;  // null: standard error
 };
@@ -68,6 +71,24 @@ class App : public Site {
   Reaction MakeReaction(const HttpRequest& request, std::unique_ptr<chat::Answer> answer,
                         std::unique_ptr<AnswerWriter> writer, bool stream);
 
+  // An answer that goes on from a context (contexts/routes.cc); `look`: nobody will.
+  Result<void> BindContext(const ContextUse& use, chat::ChatRequest* request, bool look = false);
+  Result<void> BindContext(const ContextUse& use, chat::CompletionRequest* request);
+  std::unique_ptr<AnswerWriter> TellReuse(const ContextUse& use,
+                                          const std::shared_ptr<chat::ContextTurn>& turn,
+                                          const chat::Answer* answer, Json head,
+                                          std::unique_ptr<AnswerWriter> writer) const;
+  Result<void> CheckContexts() const;
+  Reaction JobReaction(const HttpRequest& request, std::shared_ptr<chat::ContextJob> job,
+                       std::function<Json(const chat::ContextReport&)> shape, int status,
+                       bool stream, int64_t total);
+  Result<Reaction> NewContext(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ExplainOne(const HttpRequest& request, const std::string& id, bool short_form,
+                              Wake wake);
+  Result<Reaction> ForkOne(const HttpRequest& request, const std::string& id, const Json& body);
+  Result<Reaction> ChangeOne(const HttpRequest& request, const std::string& id, const Json& body,
+                             Wake wake);
+
   // Answered at once.
   HttpResponse Health(const HttpRequest& request);
   HttpResponse Live(const HttpRequest& request);
@@ -91,6 +112,10 @@ class App : public Site {
   Result<Reaction> Tokenize(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> Detokenize(const HttpRequest& request, const Json& body, Wake wake);
   Result<Reaction> ApplyTemplate(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ContextList(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ContextRestore(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> ContextExplain(const HttpRequest& request, const Json& body, Wake wake);
+  Result<Reaction> OneContext(const HttpRequest& request, const Json& body, Wake wake);
 
   // `refusal` is set where what the request names is not kept.
   Result<ResponseCall> ReadResponse(const HttpRequest& request, Json* body,

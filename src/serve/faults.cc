@@ -20,15 +20,17 @@ struct Row {
 
 constexpr const char* kInvalid = "invalid_request_error";
 
-constexpr std::array<Row, 16> kRows = {{
+constexpr std::array<Row, 19> kRows = {{
     {Fault::kBadRequest, 400, kInvalid, "invalid_value", kInvalid, false},
     {Fault::kUnsupported, 400, kInvalid, "unsupported_value", kInvalid, false},
     {Fault::kTooLong, 400, kInvalid, "context_length_exceeded", kInvalid, false},
     {Fault::kNoKey, 401, "authentication_error", "invalid_api_key", "authentication_error", false},
     {Fault::kForbidden, 403, "permission_error", "forbidden", "permission_error", false},
     {Fault::kNoModel, 404, kInvalid, "model_not_found", "not_found_error", false},
+    {Fault::kNoContext, 404, kInvalid, "context_not_found", "not_found_error", false},
     {Fault::kNoRoute, 404, kInvalid, "not_found", "not_found_error", false},
     {Fault::kWrongMethod, 405, kInvalid, "method_not_allowed", kInvalid, false},
+    {Fault::kBusy, 409, kInvalid, "context_busy", kInvalid, true},
     {Fault::kTooSlow, 408, kInvalid, "request_timeout", "timeout_error", true},
     {Fault::kTooLarge, 413, kInvalid, "request_too_large", "request_too_large", false},
     {Fault::kMediaType, 415, kInvalid, "unsupported_media_type", kInvalid, false},
@@ -36,6 +38,7 @@ constexpr std::array<Row, 16> kRows = {{
     {Fault::kQueueFull, 429, "rate_limit_error", "queue_full", "rate_limit_error", true},
     {Fault::kInternal, 500, "server_error", "internal_error", "api_error", false},
     {Fault::kUnavailable, 503, "server_error", "unavailable", "overloaded_error", true},
+    {Fault::kNoRoom, 507, "server_error", "no_room", "api_error", false},
     {Fault::kDeadline, 504, "timeout", "deadline_exceeded", "timeout_error", false},
 }};
 
@@ -73,6 +76,11 @@ Problem ProblemOf(const Error& error) {
   }
   problem.message = error.ToString();
   problem.param = ParamOf(error);
+  if (problem.param != "context") return problem;
+  // Of contexts (chat/contexts.h).
+  if (error.code() == Code::kNotFound) problem.fault = Fault::kNoContext;
+  if (error.code() == Code::kNoSpace) problem.fault = Fault::kNoRoom;
+  if (error.code() == Code::kCancelled) problem.fault = Fault::kBusy;
   return problem;
 }
 

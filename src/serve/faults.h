@@ -22,14 +22,17 @@ enum class Fault : uint8_t {
   kNoKey,
   kForbidden,
   kNoModel,
+  kNoContext,
   kNoRoute,
   kWrongMethod,
+  kBusy,       // another request runs on the context
   kTooSlow,    // the request did not come in time
   kTooLarge,   // the body
   kMediaType,  // the body is not said to be JSON
   kHeaders,    // too large, too many
   kQueueFull,
   kInternal,
+  kNoRoom,       // for a context: in memory, on disk, in a quota
   kUnavailable,  // loading, draining, out of room
   kDeadline,
 };

@@ -29,7 +29,8 @@ bool ParseHex(std::string_view text, std::array<unsigned char, kBytes>* bytes) {
   return true;
 }
 
-Result<void> ReadLimit(const std::string& word, chat::TenantLimits* limits) {
+Result<void> ReadLimit(const std::string& word, Keys::Rights* rights) {
+  chat::TenantLimits* limits = &rights->limits;
   const size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
   const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
@@ -43,7 +44,21 @@ Result<void> ReadLimit(const std::string& word, chat::TenantLimits* limits) {
     limits->queue_max = count;
     return {};
   }
-  return Error(Code::kBadInput, Quote(word) + " is none of weight=, running=, queue=");
+  if (name == "contexts" && ParseInt64(value, &count) && count >= 0) {
+    rights->contexts_max = count;
+    return {};
+  }
+  if (name == "publish" && (value == "yes" || value == "no")) {
+    rights->may_publish = value == "yes";
+    return {};
+  }
+  constexpr int64_t kMegabytesMax = int64_t{1} << 40;
+  if (name == "pinned_mb" && ParseInt64(value, &count) && count >= 0 && count <= kMegabytesMax) {
+    limits->pin_bytes_max = static_cast<uint64_t>(count) << 20;
+    return {};
+  }
+  return Error(Code::kBadInput, Quote(word) + " is none of weight=, running=, queue=, "
+                                              "pinned_mb=, contexts=, publish=");
 }
 
 std::vector<std::string> Words(std::string_view line) {
@@ -71,14 +86,14 @@ Result<Keys> Keys::Parse(std::string_view text) {
       return Error(Code::kBadInput, where + ": a name and 64 hex digits are expected",
                    "printf %s KEY | sha256sum");
     }
-    chat::TenantLimits limits;
+    Rights rights;
     for (size_t i = 2; i < words.size(); ++i) {
-      if (auto read = ReadLimit(words[i], &limits); !read.ok()) {
+      if (auto read = ReadLimit(words[i], &rights); !read.ok()) {
         return std::move(read.error().AddContext(where));
       }
     }
     keys.entries_.push_back(std::move(entry));
-    keys.tenants_[words[0]] = limits;
+    keys.tenants_[words[0]] = rights;
   }
   return keys;
 }

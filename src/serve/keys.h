@@ -5,6 +5,9 @@
 //   alice     2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90
 //   batch     81b637d8fcd2c6da6359e6963113a1170de795e4b725b84d1e0b4cfd9ec58ce9     weight=0.1
 //
+// Limits: weight= of its turns and memory; running= and queue= of its requests; contexts= that it
+// may keep, pinned_mb= that pinned ones may take; publish=yes: beginnings for all.
+//
 // The name is the tenant: who has different keys shares neither cache nor turns.
 #pragma once
 
@@ -30,7 +33,12 @@ class Keys {
   // Whose key it is; empty: nobody's. Takes the same time whichever key is tried.
   std::string Find(std::string_view key) const;
   bool empty() const { return entries_.empty(); }
-  const std::map<std::string, chat::TenantLimits>& tenants() const { return tenants_; }
+  struct Rights {
+    chat::TenantLimits limits;
+    int64_t contexts_max = -1;  // below 0: as many as anybody
+    bool may_publish = false;
+  };
+  const std::map<std::string, Rights>& tenants() const { return tenants_; }
 
  private:
   using Digest = std::array<unsigned char, 32>;
@@ -39,7 +47,7 @@ class Keys {
     Digest digest;
   };
   std::vector<Entry> entries_;
-  std::map<std::string, chat::TenantLimits> tenants_;
+  std::map<std::string, Rights> tenants_;
 };
 
 }  // namespace lode::serve

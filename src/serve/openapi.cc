@@ -38,6 +38,8 @@ constexpr auto kRules = std::to_array<FieldDoc>({
     {"return_progress", kBool, "chunks that tell how much of the prompt was read"},
     {"cache_salt", kString, "only requests of the same salt share what was computed"},
     {"priority", kInteger, "lower goes first", -1000.0, 1000.0},
+    {"context", kString, "goes on from that context; messages or prompt are what is new"},
+    {"lode", kObject, "context, continue (append or rerender), fork_if_busy, explain"},
 });
 
 constexpr auto kChat = std::to_array<FieldDoc>({
@@ -146,6 +148,55 @@ constexpr auto kDetokenize = std::to_array<FieldDoc>({
     {"tokens", kArray, "ids of tokens", 0.0, 0.0, true},
 });
 
+constexpr FieldDoc kPlace = {"at", kObject, "one of token, message and mark; absent: its end"};
+
+constexpr auto kContext = std::to_array<FieldDoc>({
+    {"model", kString, "a name of /v1/models"},
+    {"messages", kArray, "the dialogue that it begins with, as in Chat Completions; or prompt"},
+    {"prompt", kAny, "plain text or ids of tokens; or from"},
+    {"from", kString, "a context that it is a fork of"},
+    kPlace,
+    {"tools", kArray, "functions, with messages"},
+    {"chat_template_kwargs", kObject, "variables of the model's template"},
+    {"name", kString, "a label, and what it is saved as"},
+    {"pin", kString, "none, or memory: its newest state stays"},
+    {"publish", kBool, "every tenant's prompts may begin with it; where the key may"},
+    {"ttl_s", kNumber, "not used for so long it goes; 0: never", 0.0, 1e9},
+    {"cache_salt", kString, "only requests of the same salt share what was computed"},
+    {"priority", kInteger, "lower goes first", -1000.0, 1000.0},
+    {"stream", kBool, "progress comes as server-sent events"},
+});
+
+constexpr auto kContextChange = std::to_array<FieldDoc>({
+    {"name", kString, "a label, and what it is saved as"},
+    {"mark", kString, "a name for its end"},
+    {"pin", kString, "none or memory"},
+    {"ttl_s", kNumber, "not used for so long it goes; 0: never", 0.0, 1e9},
+});
+
+constexpr auto kContextFork = std::to_array<FieldDoc>({
+    {"n", kInteger, "so many; 1 unless told", 1.0, 1024.0},
+    kPlace,
+});
+
+constexpr auto kContextTruncate = std::to_array<FieldDoc>({
+    {"at", kObject, "one of token, message and mark", 0.0, 0.0, true},
+});
+
+constexpr auto kContextSave = std::to_array<FieldDoc>({
+    {"name", kString, "a name, no path; absent: the context's own"},
+    {"delta", kBool, "false: a file that leans on no other"},
+    {"zstd", kInteger, "how hard it is compressed; 0: not, which restores fastest", 0.0, 19.0},
+});
+
+constexpr auto kContextRestore = std::to_array<FieldDoc>({
+    {"name", kString, "a saved context", 0.0, 0.0, true},
+    {"on_mismatch", kString, "of another model: fail, or recompute its tokens"},
+    {"verify", kBool, "every byte is read first"},
+    {"cache_salt", kString, "only requests of the same salt share what was computed"},
+    {"priority", kInteger, "lower goes first", -1000.0, 1000.0},
+});
+
 // What a path is for. A route that stands here under no name gets no summary, which a test sees.
 struct Operation {
   const char* path;
@@ -188,6 +239,31 @@ constexpr auto kOperations = std::to_array<Operation>({
     {"/tokenize", "tokens", "text to ids", "tokenize"},
     {"/detokenize", "tokens", "ids to text", "detokenize"},
     {"/apply-template", "tokens", "the prompt that a dialogue becomes", "chat"},
+    {"/v1/contexts/restore", "contexts", "a saved context, into memory", "context_restore"},
+    {"/v1/contexts/explain", "contexts", "what a request would reuse, and why no more", "chat"},
+});
+
+// Of routes that take several methods, or have a name in the middle.
+struct MethodRow {
+  const char* path;
+  const char* method;
+  Operation operation;
+};
+
+constexpr auto kMethods = std::to_array<MethodRow>({
+    {"/v1/contexts", "get", {"", "contexts", "your contexts, and names of saved ones"}},
+    {"/v1/contexts",
+     "post",
+     {"", "contexts", "computes a beginning and keeps it", "context", "application/json", true}},
+    {"/v1/contexts/{name}", "get", {"", "contexts", "one of them, and what it takes"}},
+    {"/v1/contexts/{name}", "patch", {"", "contexts", "name, mark, pin, ttl", "context_change"}},
+    {"/v1/contexts/{name}", "delete", {"", "contexts", "forgets it; a saved one stays"}},
+    {"/v1/contexts/{name}/explain", "get", {"", "contexts", "its path through what is known"}},
+    {"/v1/contexts/{name}/fork", "post", {"", "contexts", "some that begin so", "context_fork"}},
+    {"/v1/contexts/{name}/truncate",
+     "post",
+     {"", "contexts", "drops its tail", "context_truncate"}},
+    {"/v1/contexts/{name}/save", "post", {"", "contexts", "writes it to a file", "context_save"}},
 });
 
 Json TypeOf(const FieldDoc& field) {
@@ -249,15 +325,16 @@ Json ErrorResponses() {
   return responses;
 }
 
-Json OperationJson(const ApiRoute& route, const Operation& operation) {
+Json OperationJson(const ApiRoute& route, const Operation& operation, bool post) {
   Json ok = {{"description", operation.summary}};
   ok["content"][operation.returns] = Json::object();
   if (operation.streams) ok["content"]["text/event-stream"] = Json::object();
-  Json responses = {{"200", std::move(ok)}};
+  Json responses = {{"200", ok}};
+  if (std::string_view(operation.tag) == "contexts") responses["201"] = ok;
   for (const FaultInfo& fault : AllFaults()) {
     const bool any = fault.fault == Fault::kForbidden || fault.fault == Fault::kWrongMethod;
     const bool keyed = fault.fault == Fault::kNoKey && !route.open;
-    if (!any && !keyed && !route.post) continue;
+    if (!any && !keyed && !post) continue;
     const std::string status = std::to_string(fault.status);
     responses[status] = {{"$ref", "#/components/responses/" + status}};
   }
@@ -272,13 +349,27 @@ Json OperationJson(const ApiRoute& route, const Operation& operation) {
   }
   made["responses"] = std::move(responses);
   if (!route.open) made["security"] = {{{"bearer", Json::array()}}, {{"x-api-key", Json::array()}}};
-  if (route.post) {
+  if (*operation.schema != '\0') {
     const std::string schema = operation.schema;
     Json content = Json::object();
     content["schema"] = {{"$ref", "#/components/schemas/" + schema}};
     made["requestBody"] = {{"required", true}, {"content", {{"application/json", content}}}};
   }
   return made;
+}
+
+// `path`: of the route; rows below it are its own, too, where it is one of names.
+void AddMethods(const ApiRoute& route, const std::string& path, const FieldLimits& limits,
+                Json* paths, Json* schemas) {
+  for (const MethodRow& row : kMethods) {
+    const std::string own = row.path;
+    const bool below = route.path.ends_with('/') && own.starts_with(path);
+    if (own != path && !below) continue;
+    const bool asks = std::string_view(row.method) != "get";
+    (*paths)[own][row.method] = OperationJson(route, row.operation, true);
+    const std::string schema = row.operation.schema;
+    if (asks && !schema.empty()) (*schemas)[schema] = SchemaOf(schema, limits);
+  }
 }
 
 }  // namespace
@@ -291,6 +382,12 @@ std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema) {
   if (schema == "embedding") return {kEmbedding};
   if (schema == "tokenize") return {kTokenize};
   if (schema == "detokenize") return {kDetokenize};
+  if (schema == "context") return {kContext};
+  if (schema == "context_change") return {kContextChange};
+  if (schema == "context_fork") return {kContextFork};
+  if (schema == "context_truncate") return {kContextTruncate};
+  if (schema == "context_save") return {kContextSave};
+  if (schema == "context_restore") return {kContextRestore};
   return {};
 }
 
@@ -306,8 +403,12 @@ Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& lim
         operation == kOperations.end() ? Operation{"", "other", ""} : *operation;
     const bool below = route.path.ends_with('/') && route.path != "/";
     const std::string path = route.path + (below ? "{name}" : "");
-    paths[path][route.post ? "post" : "get"] = OperationJson(route, plain);
-    if (route.erase) paths[path]["delete"] = OperationJson(route, plain);
+    if (!route.methods.empty()) {
+      AddMethods(route, path, limits, &paths, &schemas);
+      continue;
+    }
+    paths[path][route.post ? "post" : "get"] = OperationJson(route, plain, route.post);
+    if (route.erase) paths[path]["delete"] = OperationJson(route, plain, route.post);
     if (route.post) schemas[plain.schema] = SchemaOf(plain.schema, limits);
   }
   schemas["error"] = {{"type", "object"},

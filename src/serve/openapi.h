@@ -18,6 +18,7 @@ struct ApiRoute {
   bool open = false;  // without a key
   bool post = false;
   bool erase = false;  // DELETE, too
+  std::string methods = {};  // not empty: its operations are those of the table that begin with it
 };
 
 enum class FieldType : uint8_t {
@@ -40,7 +41,8 @@ struct FieldDoc {
 };
 
 // Fields of one request, as several tables; empty: no such schema. Names: "chat", "completion",
-// "message", "response", "embedding", "tokenize", "detokenize".
+// "message", "response", "embedding", "tokenize", "detokenize", and for contexts "context",
+// "context_change", "context_fork", "context_truncate", "context_save", "context_restore".
 std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema);
 
 Json OpenApiDocument(const std::vector<ApiRoute>& routes, const FieldLimits& limits,

@@ -130,6 +130,41 @@ TEST(OpenApi, EveryFieldThatIsReadIsInTheTable) {
   }
 }
 
+// As above, of requests about contexts, which share readers.
+TEST(OpenApi, EveryFieldOfContextsIsInATable) {
+  std::set<std::string> told;
+  for (const char* schema : {"context", "context_change", "context_fork", "context_truncate",
+                             "context_save", "context_restore", "chat"}) {
+    EXPECT_FALSE(FieldsOf(schema).empty()) << schema;
+    for (const auto table : FieldsOf(schema)) {
+      for (const FieldDoc& field : table) told.insert(field.name);
+    }
+  }
+  const std::regex read(
+      R"(\bfields(?:\.(?:String|Bool|Number|Integer|Object|Array|Find)\(|, )\"(\w+)\")");
+  int found = 0;
+  for (const char* file : {"context_requests.cc", "routes.cc"}) {
+    const auto text = ReadFile(LODE_SOURCE_DIR "/src/serve/contexts/" + std::string(file));
+    ASSERT_TRUE(text.ok()) << file;
+    for (std::sregex_iterator it(text->begin(), text->end(), read), end; it != end; ++it) {
+      EXPECT_TRUE(told.contains((*it)[1])) << file << " reads " << (*it)[1];
+      ++found;
+    }
+  }
+  EXPECT_GT(found, 15);
+}
+
+TEST(OpenApi, RoutesOfSeveralMethodsHaveAnOperationForEach) {
+  const std::vector<ApiRoute> routes = {{"/v1/contexts", false, true, false, "GET, POST"},
+                                        {"/v1/contexts/", false, true, false,
+                                         "GET, POST, PATCH, DELETE"}};
+  const Json paths = OpenApiDocument(routes, kLimits, "1.0")["paths"];
+  EXPECT_TRUE(paths["/v1/contexts"].contains("get"));
+  EXPECT_TRUE(paths["/v1/contexts"]["post"].contains("requestBody"));
+  EXPECT_TRUE(paths["/v1/contexts/{name}"].contains("delete"));
+  EXPECT_TRUE(paths["/v1/contexts/{name}/fork"]["post"].contains("parameters"));
+}
+
 TEST(OpenApi, TheDocumentHasEveryRouteAndEveryFault) {
   const std::vector<ApiRoute> routes = {{"/health", true, false},
                                         {"/v1/models/", true, false},

@@ -55,6 +55,13 @@ void CheckBody(std::string_view bytes) {
   Check(ReadMessageRequest(*body, limits, {}, true));
   Check(ReadResponseRequest(*body, limits, {}, Json::array()));
   Check(ReadCompletionRequest(*body, limits, {}, SmallTokenizer()));
+  const Fields fields(*body);
+  Check(ReadContextUse(fields));
+  Check(ReadContextPlace(fields));
+  Check(ReadNewContext(fields));
+  Check(ReadContextChange(fields));
+  Check(ReadContextSaving(fields));
+  Check(ReadContextRestoring(fields));
 }
 
 }  // namespace

@@ -106,7 +106,10 @@ TEST(ChatRequest, ToolChoices) {
   const auto named = Chat((head + R"({"type": "function", "function": {"name": "g"}}})").c_str());
   EXPECT_EQ(named.tool_choice, chat::ToolChoice::kNamed);
   EXPECT_EQ(named.tool_name, "g");
-  EXPECT_TRUE(named.strict_tools);
+  // What is held to its schema says so itself (chat/answer_grammar.h).
+  const Json& tools = named.template_request["tools"];
+  EXPECT_FALSE(GetBool(tools[0]["function"], "strict"));
+  EXPECT_TRUE(GetBool(tools[1]["function"], "strict"));
 }
 
 TEST(MessageRequest, ResultsOfToolsComeBeforeWhatTheUserSays) {
@@ -170,8 +173,8 @@ TEST(Keys, AreFoundByTheirHashOnly) {
   EXPECT_EQ(keys->Find("test2"), "bob");
   EXPECT_EQ(keys->Find("tes"), "");
   EXPECT_EQ(keys->Find(""), "");
-  EXPECT_EQ(keys->tenants().at("bob").weight, 0.5);
-  EXPECT_EQ(keys->tenants().at("bob").running_max, 2);
+  EXPECT_EQ(keys->tenants().at("bob").limits.weight, 0.5);
+  EXPECT_EQ(keys->tenants().at("bob").limits.running_max, 2);
 }
 
 TEST(Keys, ABadLineIsNamed) {

@@ -6,10 +6,14 @@ Usage: fault_test.py LODE_BINARY
 import hashlib
 import json
 import os
+import resource
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -142,6 +146,114 @@ class LeavingTest(unittest.TestCase):
             run_together(40, lambda _: self.server.connect().close())
         time.sleep(0.3)
         self.assertLessEqual(descriptors(), before + 2)
+
+
+class CrowdTest(unittest.TestCase):
+    def test_a_thousand_idle_streams_take_less_than_fifty_megabytes(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < 2100:
+            self.skipTest("too few descriptors")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2100), hard))
+        server = Server(LODE, "--log", "off", script=[
+            {"running_max": 1200, "queue_max": 10},
+            {"match": "prefill", "text": "late", "start_ms": 600000}, {"text": "quick"}])
+        held = []
+
+        def resident():
+            with open(f"/proc/{server.process.pid}/status", encoding="ascii") as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+        try:
+            server.post("/v1/chat/completions", chat("x"))
+            before = resident()
+            for _ in range(1000):
+                held.append(server.connect())
+                held[-1].sendall(head_of(chat("prefill", stream=True)))
+            end = time.time() + 20
+            while server.health()[1]["running"] < 1000 and time.time() < end:
+                time.sleep(0.05)
+            self.assertEqual(server.health()[1]["running"], 1000)
+            self.assertLess(resident() - before, 50_000)
+            status, _, body = server.post("/v1/chat/completions", chat("x"))
+            self.assertEqual((status, json.loads(body)["choices"][0]["message"]["content"]),
+                             (200, "quick"))
+        finally:
+            for connection in held:
+                connection.close()
+        self.assertTrue(server.wait_idle(20))
+        self.assertEqual(server.close(), 0)
+
+
+class ListeningTest(unittest.TestCase):
+    def test_a_socket_in_the_file_system_is_its_owners_alone_and_goes_away(self):
+        folder = tempfile.mkdtemp(prefix="lode-socket-")
+        path = os.path.join(folder, "lode.sock")
+        for _ in range(2):  # the second finds what a killed one left
+            script = os.path.join(folder, "script.jsonl")
+            with open(script, "w", encoding="utf-8") as file:
+                file.write('{"text": "fine"}\n')
+            process = subprocess.Popen([LODE, "serve", "script:" + script, "--host", "unix:" + path],
+                                       stdout=subprocess.PIPE, text=True)
+            self.assertEqual(process.stdout.readline().strip(), "listening on unix:" + path)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+                connection.sendall(head_of(chat("hi")))
+                status, _, body = read_response(connection)
+            self.assertEqual((status, json.loads(body)["choices"][0]["message"]["content"]),
+                             (200, "fine"))
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        process = subprocess.Popen([LODE, "serve", "script:" + script, "--host", "unix:" + path],
+                                   stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        process.terminate()
+        self.assertEqual(process.wait(20), 0)
+        process.stdout.close()
+        self.assertFalse(os.path.exists(path))
+        shutil.rmtree(folder)
+
+    def test_an_answer_that_takes_too_long_is_ended(self):
+        server = Server(LODE, "--request-timeout", "1", script=[
+            {"match": "prefill", "text": "late", "start_ms": 60000},
+            {"match": "decode", "text": "word " * 2000, "delay_ms": 20}, {"text": "quick"}])
+        try:
+            status, _, body = server.post("/v1/chat/completions", chat("prefill"))
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (504, "deadline_exceeded"))
+            status, _, body = server.post("/v1/chat/completions", chat("decode", stream=True))
+            self.assertEqual(status, 200)
+            self.assertIn(b"deadline_exceeded", body)
+            self.assertTrue(server.wait_idle(5))
+            self.assertEqual(server.post("/v1/chat/completions", chat("x"))[0], 200)
+        finally:
+            server.close()
+
+    def test_clients_show_a_certificate_where_they_must(self):
+        folder = tempfile.mkdtemp(prefix="lode-tls-")
+        for name in ("server", "client", "stranger"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                            "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+                            f"/CN={name}", "-keyout", f"{folder}/{name}.key", "-out",
+                            f"{folder}/{name}.pem"], check=True, capture_output=True)
+        server = Server(LODE, "--tls-cert", f"{folder}/server.pem", "--tls-key",
+                        f"{folder}/server.key", "--tls-client-ca", f"{folder}/client.pem",
+                        script=[{"text": "fine"}])
+        try:
+            for name, good in (("client", True), ("stranger", False), (None, False)):
+                context = ssl.create_default_context(cafile=f"{folder}/server.pem")
+                context.check_hostname = False
+                if name is not None:
+                    context.load_cert_chain(f"{folder}/{name}.pem", f"{folder}/{name}.key")
+                try:
+                    with context.wrap_socket(server.connect()) as connection:
+                        connection.sendall(head_of(chat("hi")))
+                        got = read_response(connection)[0] == 200
+                except (OSError, ConnectionError):
+                    got = False
+                self.assertEqual(got, good, name)
+        finally:
+            server.close()
+            shutil.rmtree(folder)
 
 
 class NonsenseTest(unittest.TestCase):

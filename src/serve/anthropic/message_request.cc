@@ -139,7 +139,6 @@ Result<void> ReadTools(const Fields& fields, chat::ChatRequest* request) {
     if (const Json* text = tool.Find("description")) function["description"] = *text;
     if (const Json* schema = tool.Find("input_schema")) function["parameters"] = *schema;
     if (const Json* strict = tool.Find("strict")) function["strict"] = *strict;
-    request->strict_tools |= GetBool((*given)[i], "strict");
     tools.push_back({{"type", "function"}, {"function", std::move(function)}});
   }
   LODE_ASSIGN(tools, NormalTools(tools));

@@ -338,6 +338,12 @@ void Connection::Tick(Clock::time_point now) {
       }
       break;
     case Phase::kAnswering:
+      if (options.answer_time.count() > 0 && over(request_start_, options.answer_time)) {
+        const std::unique_ptr<Exchange> late = std::move(exchange_);  // ends what it stands for
+        late->TimedOut(this);
+        break;
+      }
+      [[fallthrough]];
     case Phase::kFlushing:
       if (writing_ && over(last_write_, options.write_gap)) {  // it does not read
         if (!reported_) Report(499);

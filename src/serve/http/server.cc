@@ -1,10 +1,18 @@
 #include "serve/http/server.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cstring>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -19,7 +27,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 struct Server::State : ServerCore {
-  tcp::acceptor acceptor{io};
+  asio::basic_socket_acceptor<asio::generic::stream_protocol> acceptor{io};
+  std::string socket_path;  // to be removed at the end
   std::unique_ptr<asio::ssl::context> tls;
   asio::steady_timer timer{io};
   asio::signal_set signals{io};
@@ -29,7 +38,9 @@ struct Server::State : ServerCore {
   bool told = false;  // `drained` was called
 
   void Accept();
-  void Take(tcp::socket socket);
+  Result<void> Bind();
+  Result<void> BindPath(const std::string& path);
+  void Take(StreamSocket socket);
   void Tick();
   void ArmTimer(std::chrono::milliseconds after);
   void AwaitSignal();
@@ -55,7 +66,28 @@ Result<std::unique_ptr<asio::ssl::context>> MakeTls(const ServerOptions& options
   if (ec) return Error(Code::kBadInput, options.certificate_file + ": " + ec.message());
   context->use_private_key_file(options.key_file, asio::ssl::context::pem, ec);
   if (ec) return Error(Code::kBadInput, options.key_file + ": " + ec.message());
+  if (options.client_ca_file.empty()) return context;
+  context->load_verify_file(options.client_ca_file, ec);
+  if (ec) return Error(Code::kBadInput, options.client_ca_file + ": " + ec.message());
+  context->set_verify_mode(asio::ssl::verify_peer | asio::ssl::verify_fail_if_no_peer_cert, ec);
+  // Without a name for its sessions OpenSSL refuses to resume those of verified clients.
+  SSL_CTX_set_session_id_context(context->native_handle(),
+                                 reinterpret_cast<const unsigned char*>("lode"), 4);
   return context;
+}
+
+constexpr std::string_view kUnix = "unix:";
+
+// The address of one side, where that is TCP's.
+std::optional<tcp::endpoint> AddressOf(const asio::generic::stream_protocol::endpoint& endpoint) {
+  const int family = endpoint.protocol().family();
+  tcp::endpoint address;
+  if ((family != AF_INET && family != AF_INET6) || endpoint.size() > address.capacity()) {
+    return std::nullopt;
+  }
+  std::memcpy(address.data(), endpoint.data(), endpoint.size());
+  address.resize(endpoint.size());
+  return address;
 }
 
 std::string RandomPrefix() {
@@ -73,6 +105,44 @@ Result<std::unique_ptr<Server>> Server::Listen(const ServerOptions& options, Sit
   state->site = site;
   state->id_prefix = RandomPrefix();
   LODE_ASSIGN(state->tls, MakeTls(options));
+  if (!options.client_ca_file.empty() && state->tls == nullptr) {
+    return Error(Code::kBadInput, "certificates of clients need TLS",
+                 "give --tls-cert and --tls-key, too");
+  }
+  LODE_TRY(state->Bind());
+  state->workers =
+      std::make_unique<asio::thread_pool>(static_cast<size_t>(std::max(1, options.workers)));
+  return std::unique_ptr<Server>(new Server(std::move(state)));
+}
+
+// A socket in the file system: whoever may open it may come in.
+Result<void> Server::State::BindPath(const std::string& path) {
+  asio::local::stream_protocol::endpoint endpoint;
+  if (path.empty() || path.size() >= endpoint.capacity() - sizeof(sa_family_t)) {
+    return Error(Code::kBadInput, "--host unix:" + path + " is no path for a socket",
+                 "it must be short: 1 to 100 bytes");
+  }
+  endpoint.path(path);
+  ErrorCode ec;
+  struct stat info = {};
+  if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) {
+    asio::local::stream_protocol::socket probe(io);
+    probe.connect(endpoint, ec);
+    if (ec) ::unlink(path.c_str());  // nobody is there any more
+  }
+  const asio::generic::stream_protocol::endpoint any(endpoint);
+  acceptor.open(any.protocol(), ec = {});
+  const mode_t before = ::umask(0177);
+  if (!ec) acceptor.bind(any, ec);
+  ::umask(before);
+  if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  if (ec) return Error(Code::kNoSpace, "cannot listen on " + path + ": " + ec.message());
+  socket_path = path;
+  return {};
+}
+
+Result<void> Server::State::Bind() {
+  if (options.host.starts_with(kUnix)) return BindPath(options.host.substr(kUnix.size()));
   ErrorCode ec;
   const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
   const auto address = asio::ip::make_address(host, ec);
@@ -80,20 +150,18 @@ Result<std::unique_ptr<Server>> Server::Listen(const ServerOptions& options, Sit
     return Error(Code::kBadInput, "--host " + Quote(options.host) + " is no address",
                  "take 127.0.0.1, ::1, 0.0.0.0 or another address of this machine");
   }
-  const tcp::endpoint endpoint(address, options.port);
-  state->acceptor.open(endpoint.protocol(), ec);
-  if (!ec) state->acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
-  if (!ec) state->acceptor.bind(endpoint, ec);
-  if (!ec) state->acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  const asio::generic::stream_protocol::endpoint endpoint(tcp::endpoint(address, options.port));
+  acceptor.open(endpoint.protocol(), ec);
+  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec) acceptor.bind(endpoint, ec);
+  if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) {
     return Error(
         Code::kNoSpace,
         Format("cannot listen on %s port %d: ", host.c_str(), int{options.port}) + ec.message(),
         "--port 0 takes any that is free");
   }
-  state->workers =
-      std::make_unique<asio::thread_pool>(static_cast<size_t>(std::max(1, options.workers)));
-  return std::unique_ptr<Server>(new Server(std::move(state)));
+  return {};
 }
 
 Server::~Server() {
@@ -105,11 +173,13 @@ Server::~Server() {
   // Operations that were given up end now, and let go of their connections.
   state_->io.restart();
   state_->io.poll();
+  if (!state_->socket_path.empty()) ::unlink(state_->socket_path.c_str());
 }
 
 uint16_t Server::port() const {
   ErrorCode ignored;
-  return state_->acceptor.local_endpoint(ignored).port();
+  const auto address = AddressOf(state_->acceptor.local_endpoint(ignored));
+  return address ? address->port() : uint16_t{0};
 }
 
 void Server::Run(bool signals, const std::function<void()>& drained) {
@@ -133,7 +203,7 @@ size_t Server::connections() const { return state_->open; }
 size_t Server::busy() const { return state_->busy; }
 
 void Server::State::Accept() {
-  acceptor.async_accept([this](ErrorCode ec, tcp::socket socket) {
+  acceptor.async_accept([this](ErrorCode ec, StreamSocket socket) {
     if (ec == asio::error::operation_aborted || !acceptor.is_open()) return;
     if (!ec) Take(std::move(socket));
     if (!ec) return Accept();
@@ -145,7 +215,7 @@ void Server::State::Accept() {
   });
 }
 
-void Server::State::Take(tcp::socket socket) {
+void Server::State::Take(StreamSocket socket) {
   if (connections.size() >= options.connections_max) {
     const auto idle =
         std::min_element(connections.begin(), connections.end(), [](const auto& a, const auto& b) {
@@ -156,9 +226,9 @@ void Server::State::Take(tcp::socket socket) {
     victim->Quit(true);
   }
   ErrorCode ec;
-  socket.set_option(tcp::no_delay(true), ec);
-  const auto endpoint = socket.remote_endpoint(ec);
-  std::string remote = ec ? "" : endpoint.address().to_string(ec);
+  const auto address = AddressOf(socket.remote_endpoint(ec));
+  if (address) socket.set_option(tcp::no_delay(true), ec);
+  std::string remote = address ? address->address().to_string(ec) : "";
   auto transport = tls != nullptr ? TlsTransport(std::move(socket), tls.get())
                                   : PlainTransport(std::move(socket), &scratch);
   const auto connection =

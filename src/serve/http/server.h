@@ -16,9 +16,10 @@
 namespace lode::serve {
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";
+  std::string host = "127.0.0.1";          // or unix:PATH
   uint16_t port = 8000;                    // 0: any that is free
   std::string certificate_file, key_file;  // PEM; both or none: TLS
+  std::string client_ca_file;  // PEM; TLS clients must have a certificate by one of these
   int workers = 2;
   ParserLimits parser;
   size_t connections_max = 4096;
@@ -30,6 +31,7 @@ struct ServerOptions {
   std::chrono::seconds idle_time{75};   // between two requests
   std::chrono::seconds write_gap{30};   // without a byte taken by the other side
   std::chrono::seconds keep_alive{15};  // without a byte for it
+  std::chrono::seconds answer_time{0};  // from a request's first byte on; 0: no limit
   std::chrono::seconds drain_time{30};  // that running requests get when the server ends
 };
 
@@ -42,7 +44,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  uint16_t port() const;
+  uint16_t port() const;  // 0: none, a socket in the file system
   // Until Stop, or SIGINT or SIGTERM where `signals`. `drained` is called when running requests
   // have ended or had their time: it must make those that are left end.
   void Run(bool signals, const std::function<void()>& drained);

@@ -37,6 +37,11 @@ class Exchange {
   virtual void Advance(Outlet* out) = 0;
   // Nothing was written for a while.
   virtual void KeepAlive(Outlet* out) = 0;
+  // The time for an answer is over: says so, and ends.
+  virtual void TimedOut(Outlet* out) {
+    if (!out->begun()) return out->Respond({.status = 504});
+    out->End();
+  }
   // Fields for the log line; no text of a prompt or an answer.
   virtual void Describe(Json* fields) const = 0;
 };

@@ -8,11 +8,10 @@ namespace lode::serve {
 namespace {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 
 class Plain : public Transport {
  public:
-  Plain(tcp::socket socket, std::string* scratch) : socket_(std::move(socket)), scratch_(scratch) {
+  Plain(StreamSocket socket, std::string* scratch) : socket_(std::move(socket)), scratch_(scratch) {
     ErrorCode ignored;
     socket_.non_blocking(true, ignored);
   }
@@ -20,7 +19,7 @@ class Plain : public Transport {
   void Open(Opened done) override { done({}); }
 
   void ReadSome(Read done) override {
-    socket_.async_wait(tcp::socket::wait_read, [this, done = std::move(done)](ErrorCode ec) {
+    socket_.async_wait(StreamSocket::wait_read, [this, done = std::move(done)](ErrorCode ec) {
       if (ec) return done(ec, {});
       const size_t bytes = socket_.read_some(asio::buffer(*scratch_), ec);
       if (ec == asio::error::would_block) return ReadSome(done);
@@ -35,7 +34,7 @@ class Plain : public Transport {
 
   void FinishWriting() override {
     ErrorCode ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    socket_.shutdown(StreamSocket::shutdown_send, ignored);
   }
 
   void Close() override {
@@ -44,13 +43,13 @@ class Plain : public Transport {
   }
 
  private:
-  tcp::socket socket_;
+  StreamSocket socket_;
   std::string* scratch_;
 };
 
 class Tls : public Transport {
  public:
-  Tls(tcp::socket socket, asio::ssl::context* context) : stream_(std::move(socket), *context) {}
+  Tls(StreamSocket socket, asio::ssl::context* context) : stream_(std::move(socket), *context) {}
 
   void Open(Opened done) override {
     stream_.async_handshake(asio::ssl::stream_base::server, std::move(done));
@@ -71,7 +70,7 @@ class Tls : public Transport {
 
   void FinishWriting() override {
     ErrorCode ignored;
-    stream_.next_layer().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.next_layer().shutdown(StreamSocket::shutdown_send, ignored);
   }
 
   void Close() override {
@@ -80,17 +79,17 @@ class Tls : public Transport {
   }
 
  private:
-  asio::ssl::stream<tcp::socket> stream_;
+  asio::ssl::stream<StreamSocket> stream_;
   std::array<char, 8192> buffer_;
 };
 
 }  // namespace
 
-std::unique_ptr<Transport> PlainTransport(tcp::socket socket, std::string* scratch) {
+std::unique_ptr<Transport> PlainTransport(StreamSocket socket, std::string* scratch) {
   return std::make_unique<Plain>(std::move(socket), scratch);
 }
 
-std::unique_ptr<Transport> TlsTransport(tcp::socket socket, asio::ssl::context* context) {
+std::unique_ptr<Transport> TlsTransport(StreamSocket socket, asio::ssl::context* context) {
   return std::make_unique<Tls>(std::move(socket), context);
 }
 

@@ -5,8 +5,8 @@
 // into one that all share. Threads: the server's.
 #pragma once
 
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <functional>
 #include <memory>
@@ -16,6 +16,7 @@
 namespace lode::serve {
 
 using ErrorCode = boost::system::error_code;
+using StreamSocket = boost::asio::generic::stream_protocol::socket;  // TCP's, or in the file system
 
 class Transport {
  public:
@@ -33,9 +34,8 @@ class Transport {
 };
 
 // `scratch` is what all plain connections read into; it must outlive them.
-std::unique_ptr<Transport> PlainTransport(boost::asio::ip::tcp::socket socket,
-                                          std::string* scratch);
-std::unique_ptr<Transport> TlsTransport(boost::asio::ip::tcp::socket socket,
+std::unique_ptr<Transport> PlainTransport(StreamSocket socket, std::string* scratch);
+std::unique_ptr<Transport> TlsTransport(StreamSocket socket,
                                         boost::asio::ssl::context* context);
 
 }  // namespace lode::serve

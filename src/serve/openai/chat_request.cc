@@ -30,9 +30,6 @@ Result<void> ReadTools(const Fields& fields, chat::ChatRequest* request) {
   LODE_TRY(ReadToolChoice(fields, tools, request));
   LODE_ASSIGN(const auto parallel, fields.Bool("parallel_tool_calls"));
   request->parallel_calls = parallel.value_or(true);
-  for (const Json& tool : tools) {
-    request->strict_tools |= GetBool(tool["function"], "strict");
-  }
   if (!tools.empty()) request->template_request["tools"] = std::move(tools);
   return {};
 }
@@ -49,11 +46,15 @@ Result<void> ReadReasoning(const Fields& fields, chat::ChatRequest* request) {
 }
 
 // Everything that goes to the template as it is.
-Result<void> ReadTemplate(const Fields& fields, chat::ChatRequest* request) {
+Result<void> ReadTemplate(const Fields& fields, bool goes_on, chat::ChatRequest* request) {
   const Json* messages = fields.Find("messages");
-  if (messages == nullptr) return fields.Bad("messages", "is missing");
+  const bool none = messages == nullptr || (messages->is_array() && messages->empty());
+  if (messages == nullptr && !goes_on) return fields.Bad("messages", "is missing");
   Json& made = request->template_request;
-  LODE_ASSIGN(made["messages"], NormalMessages(*messages));
+  made["messages"] = Json::array();
+  if (!none || !goes_on) {
+    LODE_ASSIGN(made["messages"], NormalMessages(*messages));
+  }
   LODE_ASSIGN(const Json* extra, fields.Object("chat_template_kwargs"));
   if (extra != nullptr) {
     LODE_TRY(CheckTemplateVariables(fields, *extra));
@@ -72,7 +73,8 @@ Result<ChatCall> ReadChatRequest(const Json& body, const FieldLimits& limits, ch
   const Fields fields(body);
   ChatCall call;
   chat::ChatRequest& request = call.request;
-  LODE_TRY(ReadTemplate(fields, &request));
+  LODE_ASSIGN(call.use, ReadContextUse(fields));
+  LODE_TRY(ReadTemplate(fields, !call.use.id.empty(), &request));
   LODE_TRY(ReadTools(fields, &request));
   LODE_TRY(ReadReasoning(fields, &request));
   LODE_ASSIGN(request.response_format, ReadAnswerForm(fields));

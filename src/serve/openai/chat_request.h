@@ -4,6 +4,7 @@
 #include <string>
 
 #include "chat/service.h"
+#include "serve/contexts/context_requests.h"
 #include "serve/openai/rules.h"
 
 namespace lode::serve {
@@ -12,6 +13,7 @@ struct ChatCall {
   chat::ChatRequest request;
   StreamRules stream;
   bool include_reasoning = true;
+  ContextUse use;
 };
 
 // `origin`: by the key. Errors: kBadInput, kUnsupported with the field's path.

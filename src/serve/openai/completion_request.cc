@@ -25,13 +25,14 @@ Result<std::vector<int32_t>> ReadIds(const Fields& fields, const char* name, con
 }  // namespace
 
 Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields, const char* name,
-                                                         const text::Tokenizer& tokenizer) {
+                                                         const text::Tokenizer& tokenizer,
+                                                         bool begins) {
   std::vector<chat::CompletionRequest> prompts;
   const auto add = [&](const Json& one) -> Result<void> {
     chat::CompletionRequest request;
     if (one.is_string()) {
       request.said = one.get<std::string>();
-      LODE_ASSIGN(request.prompt, tokenizer.Encode(request.said, {.add_special = true}));
+      LODE_ASSIGN(request.prompt, tokenizer.Encode(request.said, {.add_special = begins}));
     } else if (one.is_array()) {
       LODE_ASSIGN(request.prompt, ReadIds(fields, name, one, tokenizer));
       LODE_ASSIGN(request.said, tokenizer.Decode(request.prompt));
@@ -63,7 +64,8 @@ Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits
                                              const text::Tokenizer& tokenizer) {
   const Fields fields(body);
   CompletionCall call;
-  LODE_ASSIGN(call.prompts, ReadPrompts(fields, "prompt", tokenizer));
+  LODE_ASSIGN(call.use, ReadContextUse(fields));
+  LODE_ASSIGN(call.prompts, ReadPrompts(fields, "prompt", tokenizer, call.use.id.empty()));
   LODE_ASSIGN(chat::AnswerRules rules, ReadRules(fields, limits));
   LODE_ASSIGN(const auto tokens_max, fields.Integer("max_tokens", 0, int64_t{1} << 31));
   rules.tokens_max = tokens_max.value_or(16);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "chat/service.h"
+#include "serve/contexts/context_requests.h"
 #include "serve/openai/rules.h"
 
 namespace lode::serve {
@@ -13,12 +14,14 @@ struct CompletionCall {
   std::vector<chat::CompletionRequest> prompts;
   StreamRules stream;
   bool echo = false;
+  ContextUse use;
 };
 
-// The field `name`: a text, token ids, or a list of either. Errors: kBadInput with the field's
-// path.
+// The field `name`: a text, token ids, or a list of either. `begins`: texts get what begins one.
+// Errors: kBadInput with the field's path.
 Result<std::vector<chat::CompletionRequest>> ReadPrompts(const Fields& fields, const char* name,
-                                                         const text::Tokenizer& tokenizer);
+                                                         const text::Tokenizer& tokenizer,
+                                                         bool begins = true);
 
 // `origin`: by the key. Errors: kBadInput, kUnsupported with the field's path.
 Result<CompletionCall> ReadCompletionRequest(const Json& body, const FieldLimits& limits,

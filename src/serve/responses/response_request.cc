@@ -100,7 +100,6 @@ Result<Json> ReadTools(const Fields& fields, ResponseCall* call) {
     } else {
       tools.push_back((*given)[i]);
     }
-    call->request.strict_tools |= GetBool((*given)[i], "strict");
   }
   return NormalTools(tools);
 }

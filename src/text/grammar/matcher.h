@@ -61,6 +61,8 @@ class Matcher {
   // The bytes that may follow.
   ByteSet NextBytes(MatchState state);
 
+  // For another text: what is known stays, and the limit of work counts anew.
+  void Renew() { work_ = 0; }
   bool limit_reached() const { return limit_reached_ || automata_.limit_reached(); }
   size_t bytes() const;
   const Grammar& grammar() const { return *grammar_; }
