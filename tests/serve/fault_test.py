@@ -191,7 +191,8 @@ class ListeningTest(unittest.TestCase):
             script = os.path.join(folder, "script.jsonl")
             with open(script, "w", encoding="utf-8") as file:
                 file.write('{"text": "fine"}\n')
-            process = subprocess.Popen([LODE, "serve", "script:" + script, "--host", "unix:" + path],
+            process = subprocess.Popen([LODE, "serve", "script:" + script, "--log", "off", "--host",
+                                        "unix:" + path],
                                        stdout=subprocess.PIPE, text=True)
             self.assertEqual(process.stdout.readline().strip(), "listening on unix:" + path)
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
@@ -204,7 +205,8 @@ class ListeningTest(unittest.TestCase):
             process.kill()
             process.wait()
             process.stdout.close()
-        process = subprocess.Popen([LODE, "serve", "script:" + script, "--host", "unix:" + path],
+        process = subprocess.Popen([LODE, "serve", "script:" + script, "--log", "off", "--host",
+                                        "unix:" + path],
                                    stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
         process.terminate()
