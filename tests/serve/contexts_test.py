@@ -14,7 +14,7 @@ import threading
 import time
 import unittest
 
-from client import Server, run_together
+from client import Server, read_response, run_together
 
 LODE = sys.argv[1]
 SYSTEM = ("You are a careful assistant who answers questions about the town of Lindau. "
@@ -36,7 +36,6 @@ def call(server, method, path, body=None, key=None, headers=""):
         head += "Content-Type: application/json\r\n"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
-    from client import read_response
     with server.connect(60) as connection:
         connection.sendall((head + "Connection: close\r\n\r\n").encode() + data)
         status, _, reply = read_response(connection)
@@ -137,7 +136,6 @@ class TurnsTest(Case):
         connection.sendall((f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
                             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
                             "\r\n").encode() + data)
-        from client import read_response
         _, _, stream = read_response(connection)
         connection.close()
         events = [json.loads(line[6:]) for line in stream.decode().splitlines()
@@ -166,6 +164,23 @@ class TurnsTest(Case):
             "max_tokens": 4, "lode": {"explain": True}})["lode"]["reuse"]
         self.assertEqual({key: asked[key] for key in ("prompt", "cached", "lost", "reason")},
                          {key: reuse[key] for key in ("prompt", "cached", "lost", "reason")}, known)
+
+    def test_a_trace_has_a_line_for_each_answer_and_no_text(self):
+        path = os.path.join(self.folder, "trace.jsonl")
+        server = self.start("--trace", path)
+        first = self.new(server)
+        self.chat(server, first["id"], "Where is the xyzzy?")
+        self.chat(server, first["id"], "And the harbour?")
+        self.assertEqual(server.close(), 0)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        lines = [json.loads(line) for line in text.splitlines()]
+        self.assertNotIn("xyzzy", text)
+        self.assertEqual(len(lines), 2)  # beginnings that are only kept are no answers
+        self.assertEqual(lines[0]["cached"], first["tokens"])
+        self.assertGreater(lines[1]["cached"], lines[0]["cached"])
+        shared = len(lines[0]["hash_ids"]) - 1
+        self.assertEqual(lines[1]["hash_ids"][:shared], lines[0]["hash_ids"][:shared])
 
     def test_a_context_that_runs_refuses_a_second_writer(self):
         server = self.start()

@@ -230,6 +230,7 @@ class ListeningTest(unittest.TestCase):
         finally:
             server.close()
 
+    @unittest.skipUnless(shutil.which("openssl"), "openssl makes the certificates")
     def test_clients_show_a_certificate_where_they_must(self):
         folder = tempfile.mkdtemp(prefix="lode-tls-")
         for name in ("server", "client", "stranger"):
