@@ -127,6 +127,18 @@ class TurnsTest(Case):
                           lode={"continue": "rerender"})
         self.assertEqual(text_of(again), told)
 
+    def test_messages_go_on_from_a_context_by_its_header(self):
+        server = self.start()
+        first = self.new(server)
+        status, reply = call(server, "POST", "/v1/messages",
+                             {"messages": user("Where is the harbour?"), "max_tokens": 24,
+                              "temperature": 0},
+                             headers=f"X-Lode-Context: {first['id']}\r\n")
+        self.assertEqual(status, 200, reply)
+        self.assertEqual(reply["usage"]["cache_read_input_tokens"], first["tokens"])
+        now = self.ok(server, "GET", f"/v1/contexts/{first['id']}")
+        self.assertEqual(now["messages"], 3)
+
     def test_streams_tell_the_context_before_their_end(self):
         server = self.start()
         first = self.new(server)

@@ -199,7 +199,8 @@ def main():
     assert idle and health["running"] == 0 and health["waiting"] == 0, health
     assert not kept, kept
     assert counts["answered"] > CLIENTS
-    assert late < early * 1.1 + 16 * 1024, "memory grows"
+    # Ids of what was evicted are remembered, 16 million at most: that is 64 MiB after many prompts.
+    assert late < early * 1.1 + 72 * 1024, "memory grows"
     assert after[1] <= before[1] + 3, "descriptors stay open"
     assert code == 0
 

@@ -9,8 +9,10 @@ namespace lode::serve {
 
 Result<Reaction> App::Messages(const HttpRequest& request, const Json& body, Wake wake) {
   LODE_TRY(CheckModel(body));
-  LODE_ASSIGN(const MessageCall call,
-              ReadMessageRequest(body, Limits(), OriginOf(request), false));
+  LODE_ASSIGN(MessageCall call, ReadMessageRequest(body, Limits(), OriginOf(request), false));
+  ContextUse use;  // whose messages stand before these; this dialect has no field for it
+  use.id = request.Header("x-lode-context");
+  LODE_TRY(BindContext(use, &call.request));
   LODE_ASSIGN(auto answer, service_->Chat(call.request, std::move(wake)));
   MessageHead head = {NewId("msg_"), GetString(body, "model", options_.models.front())};
   std::unique_ptr<AnswerWriter> writer;
