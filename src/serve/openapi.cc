@@ -38,6 +38,10 @@ constexpr auto kRules = std::to_array<FieldDoc>({
     {"return_progress", kBool, "chunks that tell how much of the prompt was read"},
     {"cache_salt", kString, "only requests of the same salt share what was computed"},
     {"priority", kInteger, "lower goes first", -1000.0, 1000.0},
+});
+
+// Of requests that may go on from a context.
+constexpr auto kContextUse = std::to_array<FieldDoc>({
     {"context", kString, "goes on from that context; messages or prompt are what is new"},
     {"lode", kObject, "context, continue (append or rerender), fork_if_busy, explain"},
 });
@@ -375,8 +379,8 @@ void AddMethods(const ApiRoute& route, const std::string& path, const FieldLimit
 }  // namespace
 
 std::vector<std::span<const FieldDoc>> FieldsOf(const std::string& schema) {
-  if (schema == "chat") return {kChat, kForms, kRules};
-  if (schema == "completion") return {kCompletion, kForms, kRules};
+  if (schema == "chat") return {kChat, kForms, kRules, kContextUse};
+  if (schema == "completion") return {kCompletion, kForms, kRules, kContextUse};
   if (schema == "message") return {kMessage};
   if (schema == "response") return {kResponse, kRules};
   if (schema == "embedding") return {kEmbedding};

@@ -24,6 +24,11 @@ Result<void> RefuseForeign(const Fields& fields) {
     return Error(Code::kUnsupported, "background: answers are not made in the background",
                  "stream the answer");
   }
+  for (const char* name : {"context", "lode"}) {
+    if (fields.Find(name) == nullptr) continue;
+    return Error(Code::kUnsupported, std::string(name) + ": responses go on from responses",
+                 "send previous_response_id, or name a context in Chat Completions or Messages");
+  }
   for (const char* name : {"conversation", "prompt"}) {
     if (fields.Find(name) == nullptr) continue;
     return Error(Code::kUnsupported, std::string(name) + ": nothing of this kind is kept here",
