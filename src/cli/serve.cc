@@ -99,9 +99,10 @@ Result<void> Serve(const Flags& flags, chat::Backend* backend, chat::Contexts* c
   server_options.parser.body_bytes = static_cast<uint64_t>(flags.body_megabytes) << 20;
   LODE_ASSIGN(const auto server, serve::Server::Listen(server_options, app.get()));
   app->SetServer(server.get());
+  server->CatchSignals();
   Print("listening on " + UrlOf(flags.server, server->port()) + "\n");
   LODE_TRY(FlushOutput());
-  server->Run(true, [backend] { backend->Stop(); });
+  server->Run([backend] { backend->Stop(); });
   return {};
 }
 

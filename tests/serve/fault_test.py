@@ -482,6 +482,13 @@ class EndingTest(unittest.TestCase):
         self.assertEqual(server.close(), 0)
         self.assertLess(time.time() - start, 4)
 
+    def test_a_signal_right_after_the_start_is_not_lost(self):
+        for _ in range(10):
+            server = Server(LODE, script=[{"text": "fine"}])
+            server.process.terminate()
+            self.assertEqual(server.process.wait(20), 0)
+            server.close()
+
     def test_a_second_signal_does_not_wait(self):
         server = Server(LODE, script=SLOW[1:])
         stream = server.connect()

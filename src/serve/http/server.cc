@@ -182,13 +182,14 @@ uint16_t Server::port() const {
   return address ? address->port() : uint16_t{0};
 }
 
-void Server::Run(bool signals, const std::function<void()>& drained) {
+void Server::CatchSignals() {
+  state_->signals.add(SIGINT);
+  state_->signals.add(SIGTERM);
+  state_->AwaitSignal();
+}
+
+void Server::Run(const std::function<void()>& drained) {
   state_->drained = drained;
-  if (signals) {
-    state_->signals.add(SIGINT);
-    state_->signals.add(SIGTERM);
-    state_->AwaitSignal();
-  }
   state_->Accept();
   state_->ArmTimer(std::chrono::seconds(1));
   state_->io.run();

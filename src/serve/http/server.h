@@ -45,9 +45,12 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   uint16_t port() const;  // 0: none, a socket in the file system
-  // Until Stop, or SIGINT or SIGTERM where `signals`. `drained` is called when running requests
-  // have ended or had their time: it must make those that are left end.
-  void Run(bool signals, const std::function<void()>& drained);
+  // From now on SIGINT and SIGTERM do what Stop does. To be called before anybody is told that the
+  // server is there: a signal that comes before Run is not lost.
+  void CatchSignals();
+  // Until Stop. `drained` is called when running requests have ended or had their time: it must
+  // make those that are left end.
+  void Run(const std::function<void()>& drained);
   // Any thread. Takes no new requests; Run returns when the running ones have ended. The second
   // call gives them no more time.
   void Stop();

@@ -129,7 +129,7 @@ class ServerTest : public testing::Test {
     auto server = Server::Listen(options, &site_);
     ASSERT_TRUE(server.ok());
     server_ = std::move(*server);
-    thread_ = std::thread([this] { server_->Run(false, [this] { drained_ = true; }); });
+    thread_ = std::thread([this] { server_->Run([this] { drained_ = true; }); });
   }
   void TearDown() override {
     if (server_ == nullptr) return;
