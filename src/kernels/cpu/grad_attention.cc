@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/grad_scratch.h"
 #include "kernels/cpu/targets.h"
 #include "kernels/grad.h"
 #undef HWY_TARGET_INCLUDE
@@ -19,8 +20,6 @@ namespace lode::kernels {
 
 constexpr int64_t kGradQueries = 32;  // rows of a tile: its scores, 8 KiB each, stay in L1
 constexpr int64_t kGradKeys = 64;
-
-inline int64_t PaddedTo(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 
 // One head of keys in one sequence, and the query heads that read it.
 struct AttentionGradHead {
@@ -41,30 +40,16 @@ struct AttentionGradHead {
 
 struct AttentionGradScratch {
   AttentionGradScratch(int64_t head_dim, int64_t rows, float* memory)
-      : p(PaddedTo(head_dim, 16)), keys(PaddedTo(rows, kGradKeys)) {
-    const auto take = [&](int64_t count) {
-      float* at = memory + floats;
-      floats += count;
-      return at;
-    };
-    q = take(kGradQueries * p);
-    dout = take(kGradQueries * p);
-    dq = take(kGradQueries * p);
-    scores = take(kGradQueries * kGradKeys);
-    slopes = take(kGradQueries * kGradKeys);
-    delta = take(kGradQueries);
-    largest = take(kGradQueries);
-    sum = take(kGradQueries);
-    k = take(keys * p);
-    k_t = take(p * keys);
-    v_t = take(p * keys);
-    dk = take(keys * p);
-    dv = take(keys * p);
+      : p(RoundUp(head_dim, 16)), keys(RoundUp(rows, kGradKeys)), pieces(memory) {
+    for (float** tile : {&q, &dout, &dq}) *tile = pieces.Take(kGradQueries * p);
+    for (float** tile : {&scores, &slopes}) *tile = pieces.Take(kGradQueries * kGradKeys);
+    for (float** row : {&delta, &largest, &sum}) *row = pieces.Take(kGradQueries);
+    for (float** all : {&k, &k_t, &v_t, &dk, &dv}) *all = pieces.Take(keys * p);
   }
   int64_t p, keys;
-  float *q, *dout, *dq, *scores, *slopes, *delta, *largest, *sum;
-  float *k, *k_t, *v_t, *dk, *dv;
-  int64_t floats = 0;
+  ScratchPieces pieces;
+  float *q, *dout, *dq, *scores, *slopes, *delta, *largest, *sum;  // of a tile of queries
+  float *k, *k_t, *v_t, *dk, *dv;                                  // of all keys
 };
 
 }  // namespace lode::kernels
@@ -211,7 +196,7 @@ namespace lode::kernels {
 HWY_EXPORT(AttentionGradRows);
 
 int64_t AttentionBackwardScratchFloats(const AttentionShape& shape, int64_t rows_max) {
-  return AttentionGradScratch(shape.head_dim, rows_max, nullptr).floats;
+  return AttentionGradScratch(shape.head_dim, rows_max, nullptr).pieces.taken();
 }
 
 void AttentionBackward(Context& context, const AttentionShape& shape,

@@ -11,7 +11,7 @@
 // grad.h checks the sums), never as a difference of large numbers.
 #include <algorithm>
 
-#include "base/check.h"
+#include "kernels/cpu/grad_scratch.h"
 #include "kernels/cpu/targets.h"
 #include "kernels/grad.h"
 #undef HWY_TARGET_INCLUDE
@@ -23,8 +23,6 @@
 #ifndef LODE_KERNELS_CPU_GRAD_MAMBA2_ONCE_
 #define LODE_KERNELS_CPU_GRAD_MAMBA2_ONCE_
 namespace lode::kernels {
-
-inline int64_t Padded16(int64_t count) { return (count + 15) / 16 * 16; }
 
 // One head in one sequence: its columns of x, dy and dt, its group's of b and c.
 struct ScanGradHead {
@@ -47,42 +45,27 @@ struct ScanGradHead {
 // Where a thread's scratch has what: all rows padded to multiples of 16.
 struct ScanGradScratch {
   ScanGradScratch(int64_t head_dim, int64_t state, float* memory)
-      : p(Padded16(head_dim)), n(Padded16(state)) {
+      : p(RoundUp(head_dim, 16)), n(RoundUp(state, 16)), pieces(memory) {
     constexpr int64_t q = kScanChunk;
-    const auto take = [&](int64_t count) {
-      float* at = memory + floats;
-      floats += count;
-      return at;
-    };
-    x = take(q * p);
-    u = take(q * p);
-    dy = take(q * p);
-    du = take(q * p);
-    b = take(q * n);
-    c = take(q * n);
-    eb = take(q * n);  // B and C with the decays to the chunk's end and from its beginning
-    ec = take(q * n);
-    db = take(q * n);
-    dc = take(q * n);
-    b_t = take(n * q);
-    u_t = take(p * q);
-    k = take(q * q);
-    g = take(q * q);
-    m = take(q * q);
-    dh = take(n * p);
-    dh_next = take(n * p);
-    turned = take(p * n);
-    steps = take(q);
-    sums = take(q);
-    from = take(q);
-    to = take(q);
-    da = take(q);
-    states = memory + floats;  // [chunks][n * p]
+    for (float** rows : {&x, &u, &dy, &du}) *rows = pieces.Take(q * p);
+    for (float** rows : {&b, &c, &eb, &ec, &db, &dc}) *rows = pieces.Take(q * n);
+    for (float** square : {&k, &g, &m}) *square = pieces.Take(q * q);
+    for (float** row : {&steps, &sums, &from, &to, &da}) *row = pieces.Take(q);
+    for (float** like_state : {&dh, &turned}) *like_state = pieces.Take(n * p);
+    b_t = pieces.Take(n * q);
+    u_t = pieces.Take(p * q);
+    states = pieces.Take(0);  // the last: [chunks][n * p]
   }
   int64_t p, n;
-  float *x, *u, *dy, *du, *b, *c, *eb, *ec, *db, *dc, *b_t, *u_t, *k, *g, *m;
-  float *dh, *dh_next, *turned, *steps, *sums, *from, *to, *da, *states;
-  int64_t floats = 0;
+  ScratchPieces pieces;
+  float *x, *u, *dy, *du;   // [q, p]
+  float *b, *c, *db, *dc;   // [q, n]
+  float *eb, *ec;           // B and C with the decays to the chunk's end and from its beginning
+  float *k, *g, *m;         // [q, q]
+  float *steps, *sums, *from, *to, *da;
+  float *dh, *turned;       // [n, p], and a state or dh turned round
+  float *b_t, *u_t;         // [n, q], [p, q]
+  float* states;
 };
 
 }  // namespace lode::kernels
@@ -266,7 +249,7 @@ HWY_EXPORT(ScanGradHeadRows);
 int64_t ScanBackwardScratchFloats(const ScanShape& shape, int64_t rows_max) {
   const ScanGradScratch sizes(shape.head_dim, shape.state, nullptr);
   const int64_t chunks = std::max<int64_t>(1, (rows_max + kScanChunk - 1) / kScanChunk);
-  return sizes.floats + chunks * sizes.n * sizes.p;
+  return sizes.pieces.taken() + chunks * sizes.n * sizes.p;
 }
 
 int64_t ScanBackwardSharedFloats(const ScanShape& shape, int64_t sequences) {
