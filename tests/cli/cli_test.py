@@ -418,7 +418,7 @@ class CliTest(unittest.TestCase):
         result = run("bench", "demo", "-p", "8", "-n", "0", "-r", "1", "--pin", "off")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"tok/s.*of read.*of peak.*J/tok")
-        self.assertRegex(result.stdout, r"\npp8 +0 +\d+ +1 +\d")
+        self.assertRegex(result.stdout, r"\npp8 +0 +- +\d+ +1 +\d")
 
     def test_bench_measures_the_machine_without_a_model(self):
         machine = json.loads(run("bench", "--machine", "-t", "1", "--json").stdout)
