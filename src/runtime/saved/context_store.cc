@@ -210,8 +210,9 @@ int SweepPart(Disk* disk, int folder, const std::string& part, int64_t age_secon
   if (::fstat(descriptor.get(), &info) != 0 || !S_ISREG(info.st_mode)) return 0;
   if (disk->Lock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) return -1;
   const int64_t age = static_cast<int64_t>(std::time(nullptr)) - info.st_mtime;
-  // A clock that jumped back makes parts of the future: they are as stale as any.
-  if (age_seconds > 0 && age >= 0 && age < age_seconds) return 0;
+  // A clock that jumped back makes parts of the future: they are as stale as any. Not so a part of
+  // the next second: a file's times and time() are read from clocks that tick apart.
+  if (age_seconds > 0 && age > -age_seconds && age < age_seconds) return 0;
   if (disk->Unlink(folder, part.c_str()) != 0) return 0;
   *bytes += static_cast<uint64_t>(info.st_blocks) * 512;
   return 1;
