@@ -25,6 +25,14 @@ struct Left {
 
 constexpr int64_t NumbersPerWord(Product product) { return product == Product::kBF16 ? 2 : 4; }
 
+// The panels that are walked after this one: `next` is brought into the nearest cache, `after` into
+// the second, lines of each for every step. Two groups bring half each: the memory, which one row's
+// attention waits for, is asked all the time and for far enough ahead.
+struct Ahead {
+  const std::byte *next, *after;
+  int lines = 0;
+};
+
 // --- exp2 ----------------------------------------------------------------------------------------
 
 // 2^z for z <= 0; exactly 0 below -126, exactly 1 at 0. NaN stays NaN.
@@ -68,24 +76,25 @@ template <>
 struct DotSum<Product::kBF16> {
   __m512 sum;
   HWY_INLINE void Step(__m512i panel, __m512i left) {
-    sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(panel),
-                           reinterpret_cast<__m512bh>(left));
+    sum =
+        _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(panel), reinterpret_cast<__m512bh>(left));
   }
   HWY_INLINE void Start(int32_t) { sum = _mm512_setzero_ps(); }
   HWY_INLINE VF Value() const { return VF{sum}; }
 };
 
-template <Product kProduct, int kGroup, bool kAhead>
-HWY_INLINE void Walk(const std::byte* panel, const Left& left, int64_t words,
-                     const std::byte* ahead, DotSum<kProduct> (&sums)[kGroup][2]) {
+template <Product kProduct, int kGroup, int kAhead>
+HWY_INLINE void Walk(const std::byte* panel, const Left& left, int64_t words, const Ahead& ahead,
+                     DotSum<kProduct> (&sums)[kGroup][2]) {
   const uint32_t* data = left.data;
+  const auto* next = reinterpret_cast<const char*>(ahead.next);
+  const auto* after = reinterpret_cast<const char*>(ahead.after);
   for (int64_t begin = 0; begin < words; begin += kWordChunk, data += left.chunk) {
     const int64_t count = std::min(kWordChunk, words - begin);
     for (int64_t k = 0; k < count; ++k) {
-      if constexpr (kAhead) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(ahead) + 64, _MM_HINT_T0);
-        ahead += kRecord;
+      for (int i = 0; i < kAhead; ++i, next += 64, after += 64) {
+        _mm_prefetch(next, _MM_HINT_T0);
+        _mm_prefetch(after, _MM_HINT_T1);
       }
       const __m512i p0 = _mm512_loadu_si512(panel);
       const __m512i p1 = _mm512_loadu_si512(panel + 64);
@@ -103,17 +112,19 @@ HWY_INLINE void Walk(const std::byte* panel, const Left& left, int64_t words,
 // done(i, column, sum) for the group's lanes and the panel's 32 columns, a vector at a time.
 template <Product kProduct, int kGroup, class Done>
 HWY_INLINE void MultiplyPanel(const std::byte* panel, const Left& left, const int32_t* bias,
-                              int64_t words, const std::byte* ahead, const Done& done) {
+                              int64_t words, const Ahead& ahead, const Done& done) {
   DotSum<kProduct> sums[kGroup][2];
   HWY_UNROLL(12)
   for (int i = 0; i < kGroup; ++i) {
     sums[i][0].Start(bias == nullptr ? 0 : bias[i]);
     sums[i][1].Start(bias == nullptr ? 0 : bias[i]);
   }
-  if (ahead != nullptr) {
-    Walk<kProduct, kGroup, true>(panel, left, words, ahead, sums);
+  if (ahead.lines == 2) {
+    Walk<kProduct, kGroup, 2>(panel, left, words, ahead, sums);
+  } else if (ahead.lines == 1) {
+    Walk<kProduct, kGroup, 1>(panel, left, words, ahead, sums);
   } else {
-    Walk<kProduct, kGroup, false>(panel, left, words, ahead, sums);
+    Walk<kProduct, kGroup, 0>(panel, left, words, ahead, sums);
   }
   HWY_UNROLL(12)
   for (int i = 0; i < kGroup; ++i) {
@@ -126,7 +137,7 @@ HWY_INLINE void MultiplyPanel(const std::byte* panel, const Left& left, const in
 
 // Number `index` of each word: BF16 the upper half (1) or the lower (0), int8 the byte.
 template <Product kProduct>
-HWY_INLINE VF Number(hn::Vec<hn::RebindToUnsigned<DF>> words, int index) {
+HWY_INLINE VF Number(hn::Vec<hn::RebindToUnsigned<DF> > words, int index) {
   const DF d;
   const hn::RebindToUnsigned<DF> du;
   const hn::RebindToSigned<DF> di;
@@ -146,7 +157,7 @@ HWY_INLINE VF Number(hn::Vec<hn::RebindToUnsigned<DF>> words, int index) {
 
 template <Product kProduct, int kGroup, class Done>
 HWY_INLINE void MultiplyPanel(const std::byte* panel, const Left& left, const int32_t*,
-                              int64_t words, const std::byte*, const Done& done) {
+                              int64_t words, const Ahead&, const Done& done) {
   const DF d;
   const hn::RebindToUnsigned<DF> du;
   const auto L = static_cast<int64_t>(hn::Lanes(d));
@@ -184,7 +195,7 @@ HWY_INLINE void MultiplyPanel(const std::byte* panel, const Left& left, const in
 // All lanes against one panel: done(lane, column, sum).
 template <Product kProduct, class Done>
 HWY_INLINE void Multiply(const std::byte* panel, const Left& left, const int32_t* bias,
-                         int64_t lanes, int64_t words, const std::byte* ahead, const Done& done) {
+                         int64_t lanes, int64_t words, const Ahead& ahead, const Done& done) {
   const int64_t groups = (lanes + kGroupMax - 1) / kGroupMax;
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t first = lanes * g / groups;
@@ -196,14 +207,14 @@ HWY_INLINE void Multiply(const std::byte* panel, const Left& left, const int32_t
     part.data += first * left.row;
 #endif
     const int32_t* part_bias = bias == nullptr ? nullptr : bias + first;
-    const std::byte* fetch = g == 0 ? ahead : nullptr;
-    const auto finish = [&](int64_t i, int64_t column, VF sum) HWY_ATTR {
-      done(first + i, column, sum);
-    };
+    const int64_t half = g * words * kRecord / 2;
+    const Ahead fetch = {ahead.next + half, ahead.after + half, g > 1 ? 0 : groups == 1 ? 2 : 1};
+    const auto finish = [&](int64_t i, int64_t column, VF sum)
+                            HWY_ATTR { done(first + i, column, sum); };
     switch (count) {
-#define LODE_GROUP(n)                                                                           \
-  case n:                                                                                       \
-    MultiplyPanel<kProduct, n>(panel, part, part_bias, words, fetch, finish);                   \
+#define LODE_GROUP(n)                                                         \
+  case n:                                                                     \
+    MultiplyPanel<kProduct, n>(panel, part, part_bias, words, fetch, finish); \
     break;
       LODE_GROUP(1)
       LODE_GROUP(2)

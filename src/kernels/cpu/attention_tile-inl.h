@@ -9,8 +9,8 @@
 //
 // A tile of 128 keys is 4 panels of 32 keys for the scores and panels of 32 dimensions for the
 // values, in both cases records of 128 bytes (32 words) per step. The lanes are cut into groups of
-// up to kGroupMax; a group's sums stay in registers while it walks a panel, and the first group
-// fetches the next panel ahead.
+// up to kGroupMax; a group's sums stay in registers while it walks a panel, and the first two
+// groups fetch the next panels ahead.
 
 #include "kernels/cpu/attention_product-inl.h"
 
@@ -28,8 +28,8 @@ template <KvType kType>
 HWY_INLINE Page PageOf(const AttentionShape& shape, const AttentionSequence& sequence,
                        int64_t kv_head, int64_t tile) {
   constexpr int64_t kPerWord = kType == KvType::kBF16 ? 2 : 4;
-  std::byte* page = sequence.pages[tile] + sequence.page_offset +
-                    kv_head * (KvPageBytes(shape) / shape.kv_heads);
+  std::byte* page =
+      sequence.pages[tile] + sequence.page_offset + kv_head * (KvPageBytes(shape) / shape.kv_heads);
   const int64_t key_bytes = 4 * RoundUp(shape.head_dim, kPerWord) / kPerWord * kRecord;
   const int64_t value_bytes = ValueWidth(shape) / 32 * (kPageTokens / kPerWord) * kRecord;
   auto* scales = reinterpret_cast<float*>(page + key_bytes + value_bytes);
@@ -39,6 +39,32 @@ HWY_INLINE Page PageOf(const AttentionShape& shape, const AttentionSequence& seq
 // Where number `i` of the page's record `record`, word `word`, lies.
 HWY_INLINE std::byte* WordAt(std::byte* base, int64_t record, int64_t word) {
   return base + record * kRecord + word * 4;
+}
+
+// A tile's panels in the order in which they are walked, keys first; then those of the next tile.
+struct Panels {
+  Page page, next;
+  int64_t keys, values;            // how many
+  int64_t key_bytes, value_bytes;  // of one
+
+  const std::byte* At(int64_t i) const {
+    const bool here = i < keys + values;
+    const Page& in = here ? page : next;
+    if (!here) i -= keys + values;
+    return i < keys ? in.keys + i * key_bytes : in.values + (i - keys) * value_bytes;
+  }
+  Ahead After(int64_t i) const { return {At(i + 1), At(i + 2)}; }
+};
+
+template <KvType kType>
+HWY_INLINE Panels PanelsOf(const AttentionShape& shape, const Page& page, const Page& next) {
+  constexpr int64_t kPerWord = kType == KvType::kBF16 ? 2 : 4;
+  return {page,
+          next,
+          kPageTokens / kKeyPanel,
+          ValueWidth(shape) / 32,
+          RoundUp(shape.head_dim, kPerWord) / kPerWord * kRecord,
+          kPageTokens / kPerWord * kRecord};
 }
 
 // The upper halves of x[0..count), rounded; zeros up to `padded`.
@@ -143,12 +169,12 @@ void AppendInt8(const AttentionShape& shape, const AttentionSequence& sequence, 
 
 // Views of the scratch's factors of lanes, [kLanesMax] each.
 struct LaneFactors {
-  float* m;      // of this tile
-  float* l;      // of this tile
-  float* keep;   // what the sums so far are multiplied by
-  float* take;   // what this tile's sums are multiplied by
-  float* query;  // scale of the query (int8), times 1 / sqrt(P) and log2(e)
-  float* p;      // scale of the probabilities (int8)
+  float* m;       // of this tile
+  float* l;       // of this tile
+  float* keep;    // what the sums so far are multiplied by
+  float* take;    // what this tile's sums are multiplied by
+  float* query;   // scale of the query (int8), times 1 / sqrt(P) and log2(e)
+  float* p;       // scale of the probabilities (int8)
   int32_t* bias;  // -128 times the sum of the query's int8
   explicit LaneFactors(float* at)
       : m(at),
@@ -321,7 +347,7 @@ HWY_INLINE void MergeFactors(int64_t lanes, const float* m_next, const float* l_
 }
 
 template <KvType kType>
-HWY_INLINE void TileScores(const AttentionShape& shape, const Page& page, int64_t lanes,
+HWY_INLINE void TileScores(const AttentionShape& shape, const Panels& panels, int64_t lanes,
                            int64_t keys, const AttentionScratch& scratch,
                            const LaneFactors& factors) {
   const DF d;
@@ -331,36 +357,32 @@ HWY_INLINE void TileScores(const AttentionShape& shape, const Page& page, int64_
   const int32_t* bias = kType == KvType::kBF16 ? nullptr : factors.bias;
   const Left left = Queries(shape, scratch);
   for (int64_t first = 0; first < keys; first += kKeyPanel) {
-    const std::byte* panel = page.keys + first / kKeyPanel * words * kRecord;
-    const std::byte* next = first + kKeyPanel < keys ? panel + words * kRecord : page.values;
-    Multiply<kProduct>(panel, left, bias, lanes, words, next,
-                       [&](int64_t i, int64_t column, VF sum) HWY_ATTR {
-                         VF scale = hn::Set(d, factors.query[i]);
-                         if constexpr (kType == KvType::kInt8) {
-                           scale = hn::Mul(scale,
-                                           hn::LoadU(d, page.key_scales + first + column));
-                         }
-                         hn::Store(hn::Mul(sum, scale), d,
-                                   scratch.scores + i * kPageTokens + first + column);
-                       });
+    const int64_t at = first / kKeyPanel;
+    Multiply<kProduct>(
+        panels.At(at), left, bias, lanes, words, panels.After(at),
+        [&](int64_t i, int64_t column, VF sum) HWY_ATTR {
+          VF scale = hn::Set(d, factors.query[i]);
+          if constexpr (kType == KvType::kInt8) {
+            scale = hn::Mul(scale, hn::LoadU(d, panels.page.key_scales + first + column));
+          }
+          hn::Store(hn::Mul(sum, scale), d, scratch.scores + i * kPageTokens + first + column);
+        });
   }
 }
 
 // o = fma(o, keep, sums * take)
 template <KvType kType>
-HWY_INLINE void TileValues(const AttentionShape& shape, const Page& page, int64_t lanes,
-                           int64_t keys, const std::byte* next_tile,
-                           const AttentionScratch& scratch, const LaneFactors& factors, float* o) {
+HWY_INLINE void TileValues(const AttentionShape& shape, const Panels& panels, int64_t lanes,
+                           int64_t keys, const AttentionScratch& scratch,
+                           const LaneFactors& factors, float* o) {
   const DF d;
   constexpr Product kProduct = kType == KvType::kBF16 ? Product::kBF16 : Product::kValuesInt8;
   const int64_t width = ValueWidth(shape);
   const int64_t words = RoundUp(keys, NumbersPerWord(kProduct)) / NumbersPerWord(kProduct);
-  const int64_t panel_bytes = kPageTokens / NumbersPerWord(kProduct) * kRecord;
   for (int64_t first = 0; first < width; first += 32) {
-    const std::byte* panel = page.values + first / 32 * panel_bytes;
-    const std::byte* next = first + 32 < width ? panel + panel_bytes : next_tile;
-    Multiply<kProduct>(panel, Weights(scratch), nullptr, lanes, words, next,
-                       [&](int64_t i, int64_t column, VF sum) HWY_ATTR {
+    const int64_t panel = panels.keys + first / 32;
+    Multiply<kProduct>(panels.At(panel), Weights(scratch), nullptr, lanes, words,
+                       panels.After(panel), [&](int64_t i, int64_t column, VF sum) HWY_ATTR {
                          float* at = o + i * width + first + column;
                          const VF part = hn::Mul(sum, hn::Set(d, factors.take[i]));
                          hn::Store(hn::MulAdd(hn::Load(d, at), hn::Set(d, factors.keep[i]), part),
@@ -370,8 +392,8 @@ HWY_INLINE void TileValues(const AttentionShape& shape, const Page& page, int64_
 }
 
 template <KvType kType>
-HWY_INLINE void AttendSpan(const AttentionShape& shape, const AttentionLanes& lanes,
-                           const float* q, int64_t q_stride, int64_t tile, int64_t tile_end,
+HWY_INLINE void AttendSpan(const AttentionShape& shape, const AttentionLanes& lanes, const float* q,
+                           int64_t q_stride, int64_t tile, int64_t tile_end,
                            const AttentionScratch& scratch, SoftmaxState state) {
   const int64_t count = lanes.count();
   const int64_t padded = RoundUp(count, 16);
@@ -384,10 +406,14 @@ HWY_INLINE void AttendSpan(const AttentionShape& shape, const AttentionLanes& la
   std::fill(factors.l, factors.l + padded, 0.0f);
   float value_scales[kPageTokens];
   for (; tile < tile_end; ++tile) {
-    const Page page = PageOf<kType>(shape, *lanes.sequence, lanes.kv_head, tile);
+    const auto page_of = [&](int64_t i) HWY_ATTR {
+      return PageOf<kType>(shape, *lanes.sequence, lanes.kv_head, i);
+    };
+    const Panels panels =
+        PanelsOf<kType>(shape, page_of(tile), page_of(std::min(tile + 1, tile_end - 1)));
     const int64_t keys = std::min(kPageTokens, lanes.last() + 1 - tile * kPageTokens);
-    TileScores<kType>(shape, page, count, keys, scratch, factors);
-    const float* scales = page.value_scales;
+    TileScores<kType>(shape, panels, count, keys, scratch, factors);
+    const float* scales = panels.page.value_scales;
     if (kType == KvType::kInt8 && keys < kPageTokens) {  // behind them may be anything
       std::copy(scales, scales + keys, value_scales);
       std::fill(value_scales + keys, value_scales + kPageTokens, 0.0f);
@@ -408,10 +434,7 @@ HWY_INLINE void AttendSpan(const AttentionShape& shape, const AttentionLanes& la
     if (kType == KvType::kInt8) {
       for (int64_t i = 0; i < count; ++i) factors.take[i] *= factors.p[i];
     }
-    const std::byte* next =
-        tile + 1 < tile_end ? PageOf<kType>(shape, *lanes.sequence, lanes.kv_head, tile + 1).keys
-                            : nullptr;
-    TileValues<kType>(shape, page, count, keys, next, scratch, factors, state.o);
+    TileValues<kType>(shape, panels, count, keys, scratch, factors, state.o);
   }
 }
 
