@@ -194,6 +194,7 @@ TEST(TrainSteps, BeginWithAModelThatKnowsNothing) {
 TEST(TrainSteps, TakeTheMemoryThatIsPlanned) {
   Machine m(2);
   EXPECT_EQ(m.trainer->parameters().taken(), train::Parameters::Bytes(m.model->spec));
+  EXPECT_EQ(m.trainer->parameters().count(), train::Parameters::Count(m.model->spec));
 }
 
 }  // namespace

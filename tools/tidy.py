@@ -43,6 +43,7 @@ LIBRARIES = {
     'xxhash.h': ('src/runtime/saved/', 'src/runtime/tier/'),
     'CLI/': ('src/cli/',),
     'pcre2.h': ('src/text/',),
+    'toml++/': ('src/tune/toml.cc',),
     'utf8proc.h': ('src/text/', 'src/base/'),
     'gtest/': ('tests/', '_test.cc'),
     'benchmark/': ('bench/', 'lab/', '_bench.cc'),

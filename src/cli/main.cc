@@ -53,6 +53,7 @@ int Main(int argc, char** argv) {
   AddInspect(app, &action);
   AddConvert(app, &action);
   AddQuantize(app, &action);
+  AddTrain(app, &action);
   AddPerplexity(app, &action);
   AddPack(app, &action);
   AddPull(app, &action);

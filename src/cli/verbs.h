@@ -25,6 +25,7 @@ void AddQuantize(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);
 void AddBench(CLI::App& app, Action* action);
 void AddServe(CLI::App& app, Action* action);
+void AddTrain(CLI::App& app, Action* action);
 void AddSelftest(CLI::App& app, Action* action);
 void AddCompletion(CLI::App& app, Action* action);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/random.h"
 #include "model/config.h"
 #include "model/fields.h"
 #include "model/tensors.h"
@@ -48,20 +49,14 @@ class FreshSource final : public tensor::TensorSource {
 // Numbers of one tensor, each a function of (seed, tensor, place).
 class Draws {
  public:
-  Draws(uint64_t seed, uint64_t tensor) : key_(Mix(seed ^ Mix(tensor + 1))) {}
-  double Uniform() { return (static_cast<double>(Mix(key_ + ++at_) >> 11) + 0.5) * 0x1p-53; }
+  Draws(uint64_t seed, uint64_t tensor) : key_(RandomKey(seed, tensor)) {}
+  double Uniform() { return RandomUnit(key_ + ++at_); }
   double Normal() {  // Box and Muller 1958
     const double radius = std::sqrt(-2.0 * std::log(Uniform()));
     return radius * std::cos(2.0 * std::numbers::pi * Uniform());
   }
 
  private:
-  static uint64_t Mix(uint64_t x) {  // Steele et al. 2014
-    x += 0x9E3779B97F4A7C15;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-    return x ^ (x >> 31);
-  }
   uint64_t key_, at_ = 0;
 };
 

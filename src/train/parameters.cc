@@ -217,6 +217,17 @@ uint64_t Parameters::Bytes(const model::ModelSpec& spec) {
   return bytes;
 }
 
+int64_t Parameters::Count(const model::ModelSpec& spec) {
+  int64_t all = 0;
+  for (const TensorSlot& slot : model::ListTensors(spec)) {
+    if (slot.row->role == Role::kRouterBias) continue;
+    int64_t count = 0;
+    tensor::CountElements(slot.shape, &count);
+    all += count * std::max<int64_t>(1, slot.experts);
+  }
+  return all;
+}
+
 uint64_t Parameters::taken() const { return taken_; }
 
 void Parameters::ClearGradients() {

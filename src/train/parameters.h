@@ -43,6 +43,7 @@ class Parameters {
   // Masters, gradients and both sets of panels, to the byte.
   static uint64_t Bytes(const model::ModelSpec& spec);
   uint64_t taken() const;
+  static int64_t Count(const model::ModelSpec& spec);
 
   std::span<Parameter> all() { return all_; }
   model::ModelGrad& grad() { return grad_; }

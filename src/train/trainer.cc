@@ -157,8 +157,12 @@ void Trainer::MoveBiases() {
                                     : gap < 0 ? -options_.bias_rate
                                               : 0.0);
     }
-    std::fill(loads.begin(), loads.end(), 0);
   }
+}
+
+void Trainer::Discard() {
+  parameters_->ClearGradients();
+  for (std::vector<int64_t>& loads : loads_) std::fill(loads.begin(), loads.end(), 0);
 }
 
 UpdateReport Trainer::Update(double rate) {
@@ -168,7 +172,7 @@ UpdateReport Trainer::Update(double rate) {
     MoveBiases();
     parameters_->Publish();
   }
-  parameters_->ClearGradients();
+  Discard();
   return report;
 }
 
@@ -181,7 +185,8 @@ uint64_t Trainer::Bytes(const model::ModelSpec& spec, const TrainerOptions& opti
   return model::Workspace::Bytes(spec, numerics, options.rows_max, threads) +
          model::Tape::Bytes(spec, options.rows_max, options.recompute) +
          model::Backward::Bytes(spec, options.rows_max, options.sequences_max, threads) +
-         Parameters::Bytes(spec) + (sequences + 1) * layout.slot_bytes + pages * layout.page_bytes;
+         Parameters::Bytes(spec) + AdamW::Bytes(Parameters::Count(spec)) +
+         (sequences + 1) * layout.slot_bytes + pages * layout.page_bytes;
 }
 
 }  // namespace lode::train

@@ -63,6 +63,8 @@ class Trainer {
   BatchReport Evaluate(const PackedBatch& batch, std::vector<float>* log_probabilities = nullptr);
   // Moves the parameters, and begins to gather anew.
   UpdateReport Update(double rate);
+  // Forgets what has gathered instead.
+  void Discard();
 
   Parameters& parameters() { return *parameters_; }
   AdamW& optimizer() { return *optimizer_; }

@@ -1,0 +1,59 @@
+// The settings of pretraining: every key, its default, its meaning (docs/training.md has the table
+// that this one makes).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
+#include "tune/settings.h"
+
+namespace lode::tune {
+
+struct PretrainConfig {
+  std::string recipe = "pretrain";
+
+  Json model = Json::object();  // a Hugging Face config, where the model is new
+  Paths from;                   // or the checkpoint to go on from
+  Paths training, held_out;
+  double held_out_share = 0.1;
+  std::string tokenizer = "auto";
+
+  train::AdamOptions adam;
+  double peak = 1e-3, lowest = 1e-5, warmup = 0.02, decay = 0.2;
+  std::string form = "minus-sqrt";
+
+  int64_t steps = 1000, batch = 16, sequence = 256, accumulate = 1;
+  int64_t seed = 1, threads = 0;
+  bool recompute = false;
+  double balance = 1e-4, bias_rate = 1e-3;
+  int64_t skips_max = 10;
+  int64_t evaluate_every = 100, evaluate_sequences = 0, patience = 0;
+  int64_t sample_every = 500, sample_tokens = 200;
+  std::string sample_prompt = "\n";
+  double sample_temperature = 0.8;
+  int64_t checkpoint_every = 500, keep = 2;
+
+  Paths out;
+  std::string type = "f32";
+
+  // The keys, pointing into this object.
+  Fields Keys();
+  // Errors: those of the keys; values that contradict one another.
+  Result<void> Check() const;
+
+  train::Schedule Schedule() const;
+  train::TrainerOptions TrainerOptions() const;
+  int64_t batch_each() const { return batch / accumulate; }
+
+ private:
+  void AddDataKeys(Fields* fields);
+  void AddOptimizerKeys(Fields* fields);
+  void AddTrainKeys(Fields* fields);
+  void AddWatchKeys(Fields* fields);
+};
+
+}  // namespace lode::tune

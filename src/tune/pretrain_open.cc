@@ -1,0 +1,232 @@
+// The beginning of a run: what is opened, what it will take, where it goes on.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "api/bench_cost.h"
+#include "api/bench_limits.h"
+#include "api/open.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "base/topology.h"
+#include "kernels/isa.h"
+#include "model/config.h"
+#include "runtime/engine.h"
+#include "runtime/sampling/sampler.h"
+#include "train/fresh.h"
+#include "tune/pretrain.h"
+
+namespace lode::tune {
+namespace {
+
+// A config without weights: what is left of a model's source when its weights are masters.
+class ConfigSource final : public tensor::TensorSource {
+ public:
+  ConfigSource(std::string path, Json config)
+      : path_(std::move(path)), config_(std::move(config)) {}
+  tensor::Naming naming() const override { return tensor::Naming::kHuggingFace; }
+  const std::string& path() const override { return path_; }
+  const Json& config() const override { return config_; }
+  const std::vector<tensor::TensorInfo>& tensors() const override { return tensors_; }
+  const tensor::TensorInfo* Find(std::string_view) const override { return nullptr; }
+  tensor::TensorView View(const tensor::TensorInfo& info) const override {
+    return {info.dtype, info.shape, {}};
+  }
+
+ private:
+  std::string path_;
+  Json config_;
+  std::vector<tensor::TensorInfo> tensors_;
+};
+
+// What follows from the rest of an inline config.
+void Complete(int32_t vocabulary, int64_t sequence, const text::Tokenizer& tokenizer,
+              Json* config) {
+  const auto set = [&](const char* key, const Json& value) {
+    if (FindKey(*config, key) == nullptr) (*config)[key] = value;
+  };
+  set("vocab_size", vocabulary);
+  set("max_position_embeddings", std::max<int64_t>(sequence, 4096));
+  set("tie_word_embeddings", false);
+  if (tokenizer.eos_id()) set("eos_token_id", *tokenizer.eos_id());
+}
+
+}  // namespace
+
+uint64_t PretrainPlan::bytes() const {
+  uint64_t all = 0;
+  for (const auto& [what, bytes] : memory) all += bytes;
+  return all;
+}
+
+Pretraining::~Pretraining() {
+  if (lock_ >= 0) close(lock_);
+}
+
+Result<std::unique_ptr<Pretraining>> Pretraining::Open(const PretrainConfig& config) {
+  LODE_TRY(config.Check());
+  std::unique_ptr<Pretraining> run(new Pretraining());
+  run->config_ = config;
+  run->fields_ = run->config_.Keys();
+  run->schedule_ = config.Schedule();
+  if (!config.from.all.empty()) {
+    LODE_ASSIGN(run->source_, api::OpenSource(config.from.all.front()));
+  }
+  LODE_TRY(run->OpenCorpus());
+  LODE_TRY(run->OpenModel());
+  return run;
+}
+
+Result<void> Pretraining::OpenCorpus() {
+  CorpusOptions options;
+  options.training = config_.training.all;
+  options.held_out = config_.held_out.all;
+  options.held_out_share = config_.held_out_share;
+  options.tokenizer = source_ != nullptr            ? "model"
+                      : config_.tokenizer == "auto" ? "chars"
+                                                    : config_.tokenizer;
+  options.checkpoint = source_.get();
+  options.sequence = config_.sequence;
+  options.seed = static_cast<uint64_t>(config_.seed);
+  LODE_ASSIGN(corpus_, Corpus::Read(options));
+  return {};
+}
+
+Result<void> Pretraining::OpenModel() {
+  Json config = source_ != nullptr ? source_->config() : config_.model;
+  const std::string name = source_ != nullptr ? source_->path() : "[model]";
+  if (source_ == nullptr) {
+    Complete(corpus_->tokenizer().vocab_size(), config_.sequence, corpus_->tokenizer(), &config);
+  }
+  auto light = std::make_shared<ConfigSource>(name, config);
+  LODE_ASSIGN(const model::ModelSpec spec, model::ReadSpec(*light));
+  if (spec.vocabulary < corpus_->tokenizer().vocab_size()) {
+    return Error(Code::kBadInput,
+                 Format("the model has %lld tokens, but its text needs %d",
+                        static_cast<long long>(spec.vocabulary), corpus_->tokenizer().vocab_size()),
+                 "leave model.vocab_size out");
+  }
+  plan_.layers = model::PatternOf(spec);
+  const int cores = static_cast<int>(config_.threads);
+  pool_ = std::make_unique<ThreadPool>(cores > 0 ? cores : UsableCores(ThisTopology()));
+  plan_.threads = pool_->threads();
+  LODE_TRY(Plan(spec));
+  if (source_ != nullptr) {
+    LODE_ASSIGN(model_, model::Bind(source_));
+  } else {
+    LODE_ASSIGN(model_, train::FreshModel(config, {static_cast<uint64_t>(config_.seed),
+                                                   GetDouble(config, "initializer_range", 0.02)}));
+  }
+  LODE_ASSIGN(trainer_, train::Trainer::Make(model_.get(), pool_.get(), config_.TrainerOptions()));
+  // The masters are the weights now.
+  model_->source = light;
+  source_ = nullptr;
+  weights_ = std::make_unique<WeightList>(model_.get(), &trainer_->parameters());
+  const api::CostModel cost(*model_, model::Numerics());
+  // Forward once, back twice.
+  plan_.flops_per_step =
+      3.0 * cost.Step(config_.batch, config_.sequence, 0, config_.batch * config_.sequence).flops();
+  return {};
+}
+
+Result<void> Pretraining::Plan(const model::ModelSpec& spec) {
+  const train::TrainerOptions options = config_.TrainerOptions();
+  plan_.parameters = train::Parameters::Count(spec);
+  plan_.vocabulary = corpus_->tokenizer().vocab_size();
+  plan_.training_tokens = corpus_->training_tokens();
+  plan_.held_out_tokens = corpus_->held_out_tokens();
+  plan_.documents = corpus_->documents();
+  const uint64_t weights = train::Parameters::Bytes(spec);
+  const uint64_t moments = train::AdamW::Bytes(plan_.parameters);
+  const uint64_t tape = model::Tape::Bytes(spec, options.rows_max, options.recompute);
+  const uint64_t trainer = train::Trainer::Bytes(spec, options, plan_.threads);
+  plan_.memory = {{"weights, gradients and their panels", weights},
+                  {"moments of the optimizer", moments},
+                  {"activations kept for the way back", tape},
+                  {"activations at work, states", trainer - weights - moments - tape},
+                  {"the copy that a checkpoint is written from",
+                   3 * static_cast<uint64_t>(plan_.parameters) * sizeof(float)},
+                  {"tokens of the text", corpus_->bytes()}};
+  if (config_.sample_every > 0) {
+    runtime::EngineOptions engine;
+    engine.threads = plan_.threads;
+    engine.context_tokens = std::ssize(config_.sample_prompt) + config_.sample_tokens;
+    engine.rows_max = 64;
+    plan_.memory.emplace_back(
+        "samples", runtime::Engine::Bytes(spec, engine) + runtime::Sampler::Bytes(spec.vocabulary));
+  }
+  const uint64_t there = AvailableMemoryBytes();
+  if (plan_.bytes() <= there) return {};
+  return Error(Code::kNoSpace,
+               "the run needs " + HumanBytesBinary(plan_.bytes()) + " of memory, and " +
+                   HumanBytesBinary(there) + " are free",
+               options.recompute ? "raise train.accumulate, or take a smaller model or batch"
+                                 : "set train.recompute, or raise train.accumulate");
+}
+
+RunIdentity Pretraining::Identity() {
+  return {fields_.Values(), model_->source->config(), corpus_->digest()};
+}
+
+Result<void> Pretraining::Begin(const std::string& folder, bool resume, const Watcher& watcher) {
+  folder_ = folder;
+  const std::string checkpoints = folder + "/checkpoints", metrics = folder + "/metrics.jsonl";
+  if (!resume && (FileExists(metrics) || !Checkpoints::Steps(checkpoints).empty())) {
+    return Error(Code::kBadInput, folder + ": there is a run in it already",
+                 "go on with it by --resume " + folder + ", or name another folder");
+  }
+  if (resume && !FileExists(metrics)) {
+    return Error(Code::kNotFound, folder + ": there is no run to go on with");
+  }
+  LODE_TRY(MakeFolders(folder));
+  const std::string lock = folder + "/.lock";
+  lock_ = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0) return SystemError("cannot open", lock, errno);
+  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    return Error(Code::kBadInput, folder + ": another run is at work in it");
+  }
+  checkpoints_ = std::make_unique<Checkpoints>(checkpoints, weights_.get(), &trainer_->optimizer(),
+                                               corpus_->files(), Identity(), config_.keep);
+  if (resume) LODE_TRY(Resume(watcher));
+  LODE_ASSIGN(record_, Record::Open(folder, state_.step, state_.metrics_bytes));
+  peak_flops_ = api::MeasurePeak(pool_.get(), kernels::ActiveIsa(), kernels::Peak::kF32);
+  return {};
+}
+
+Result<void> Pretraining::Resume(const Watcher& watcher) {
+  const auto check = [this](const RunIdentity& saved) -> Result<void> {
+    const std::vector<Difference> differences = Differences(fields_, saved.settings);
+    if (!differences.empty()) {
+      const Difference& d = differences.front();
+      return Error(Code::kBadInput, "was made with " + d.key + " = " + d.before + ", not " + d.now,
+                   "go on with the same settings, or start a new run with model.from");
+    }
+    const RunIdentity now = Identity();
+    for (const auto& [key, value] : now.model.items()) {
+      const Json* before = FindKey(saved.model, key);
+      if (before == nullptr || *before != value) {
+        return Error(Code::kBadInput, "is of a model with " + Quote(key) + " = " +
+                                          (before == nullptr ? "nothing" : DumpJson(*before)) +
+                                          ", not " + DumpJson(value));
+      }
+    }
+    if (saved.data == now.data) return {};
+    return Error(Code::kBadInput, "was made with other text",
+                 "a run goes on only with the text that it began with");
+  };
+  std::vector<std::string> notes;
+  LODE_ASSIGN(const std::optional<RunState> state, checkpoints_->Restore(check, &notes));
+  for (const std::string& note : notes) watcher.note("a checkpoint is left out: " + note);
+  if (!state) {
+    watcher.note("there is no checkpoint yet: the run begins anew");
+    return {};
+  }
+  state_ = *state;
+  watcher.note(Format("going on after step %lld", static_cast<long long>(state_.step)));
+  return {};
+}
+
+}  // namespace lode::tune
