@@ -251,13 +251,13 @@ Result<NodeId> AnswerMaker::XmlArguments(const Tool& tool) {
     }
     return text::grammar::ArgumentElements(&builder_, schema, ElementTags::Xml(), kStyle);
   }
-  LODE_ASSIGN(const TermId name, RegexTerm(&terms_, "[A-Za-z0-9_.$-]{1,64}",
-                                           {.spelling = Spelling::kRaw, .whole = true}));
+  LODE_ASSIGN(const NodeId name,
+              text::grammar::RegexNode(&builder_, "[A-Za-z0-9_.$-]{1,64}"));
   const TermId value =
       Without({std::string(text::kParameterClose), std::string(text::kParameterOpen),
                std::string(text::kFunctionOpen), std::string(text::kFunctionClose)});
   const NodeId parameter =
-      builder_.Sequence({Literal("<parameter="), builder_.Regular(name), Literal(">\n"),
+      builder_.Sequence({Literal("<parameter="), name, Literal(">\n"),
                          builder_.Regular(value), Literal("\n</parameter>\n")});
   return builder_.Repeat(parameter, 0, kUnbounded);
 }
@@ -288,9 +288,7 @@ Result<NodeId> AnswerMaker::FormatNode(const Json& format) {
     return text::grammar::JsonSchemaNode(&builder_, *schema, kStyle);
   }
   if (type == "regex") {
-    LODE_ASSIGN(const TermId term, RegexTerm(&terms_, GetString(format, "pattern"),
-                                             {.spelling = Spelling::kRaw, .whole = true}));
-    return builder_.Regular(term);
+    return text::grammar::RegexNode(&builder_, GetString(format, "pattern"));
   }
   if (type == "choice") {
     std::vector<NodeId> choices;

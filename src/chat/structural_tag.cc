@@ -67,11 +67,7 @@ class TagMaker {
     };
     const std::string type = GetString(node, "type");
     if (type == "regex") {
-      const auto term =
-          text::grammar::RegexTerm(&builder_.terms(), GetString(node, "pattern"),
-                                   {.spelling = Spelling::kRaw, .whole = true});
-      if (!term.ok()) return named(term.error());
-      return builder_.Regular(*term);
+      return named(text::grammar::RegexNode(&builder_, GetString(node, "pattern")));
     }
     if (type == "grammar") {
       return named(text::grammar::GbnfNode(&builder_, GetString(node, "grammar")));

@@ -153,6 +153,12 @@ Result<TermId> RegexTerm(Terms* terms, std::string_view pattern, const RegexOpti
   return term;
 }
 
+Result<NodeId> RegexNode(GrammarBuilder* builder, std::string_view pattern) {
+  LODE_ASSIGN(const TermId term, RegexTerm(&builder->terms(), pattern,
+                                           {.spelling = Spelling::kRaw, .whole = true}));
+  return builder->Regular(term);
+}
+
 std::optional<CountedClass> AsCountedClass(Terms* terms, std::string_view pattern,
                                            Spelling spelling) {
   const auto syntax = ParseRegexSyntax(pattern);

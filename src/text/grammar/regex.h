@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "text/grammar/characters.h"
+#include "text/grammar/grammar.h"
 
 namespace lode::text::grammar {
 
@@ -20,6 +21,9 @@ struct RegexOptions {
 // All texts that match. Errors: kBadInput for what is no regular expression, kUnsupported for what
 // is refused, kNoSpace beyond the limits; each with the place in the pattern.
 Result<TermId> RegexTerm(Terms* terms, std::string_view pattern, const RegexOptions& options);
+
+// Plain texts (no strings of JSON) that match from beginning to end. Errors: as above.
+Result<NodeId> RegexNode(GrammarBuilder* builder, std::string_view pattern);
 
 // "^C{m,n}$" for a class C, "^C*$", "^C+$": characters of one class, so many of them, which is a
 // counter and no automaton. Nothing for any other pattern.
