@@ -11,16 +11,10 @@ namespace {
 constexpr size_t kToolsMax = 1024;
 constexpr size_t kNameBytesMax = 256;
 
-std::string At(const std::string& path, size_t index) {
-  return path + "[" + std::to_string(index) + "]";
-}
-
 Result<Json> NormalCalls(const Json& calls, const std::string& path) {
   Json normal = Json::array();
   for (size_t i = 0; i < calls.size(); ++i) {
-    const std::string here = At(path, i);
-    if (!calls[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields call(calls[i], here);
+    LODE_ASSIGN(const Fields call, ObjectAt(calls, i, path));
     LODE_ASSIGN(const Json* function, call.Object("function"));
     if (function == nullptr) return call.Bad("function", "is missing");
     const Fields inner(*function, call.Path("function"));
@@ -55,9 +49,7 @@ Result<void> AddAssistant(const Fields& fields, Json* normal) {
   return {};
 }
 
-Result<Json> NormalMessage(const Json& message, const std::string& path) {
-  if (!message.is_object()) return Error(Code::kBadInput, path + ": must be an object");
-  const Fields fields(message, path);
+Result<Json> NormalMessage(const Fields& fields) {
   LODE_ASSIGN(const auto role, fields.String("role"));
   if (!role) return fields.Bad("role", "is missing");
   std::string name = *role == "developer" ? "system" : *role == "function" ? "tool" : *role;
@@ -128,7 +120,8 @@ Result<Json> NormalMessages(const Json& messages) {
   if (messages.empty()) return Error(Code::kBadInput, "messages: is empty");
   Json normal = Json::array();
   for (size_t i = 0; i < messages.size(); ++i) {
-    LODE_ASSIGN(Json message, NormalMessage(messages[i], At("messages", i)));
+    LODE_ASSIGN(const Fields fields, ObjectAt(messages, i, "messages"));
+    LODE_ASSIGN(Json message, NormalMessage(fields));
     normal.push_back(std::move(message));
   }
   MergeSystem(&normal);
@@ -143,9 +136,7 @@ Result<Json> NormalTools(const Json& tools) {
   }
   Json normal = Json::array();
   for (size_t i = 0; i < tools.size(); ++i) {
-    const std::string here = At("tools", i);
-    if (!tools[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields tool(tools[i], here);
+    LODE_ASSIGN(const Fields tool, ObjectAt(tools, i, "tools"));
     LODE_ASSIGN(const auto type, tool.String("type"));
     if (type && *type != "function") {
       return Error(Code::kUnsupported,
@@ -153,7 +144,7 @@ Result<Json> NormalTools(const Json& tools) {
     }
     LODE_ASSIGN(const Json* nested, tool.Object("function"));
     const Fields function(nested == nullptr ? tools[i] : *nested,
-                          nested == nullptr ? here : tool.Path("function"));
+                          nested == nullptr ? At("tools", i) : tool.Path("function"));
     LODE_ASSIGN(const auto name, function.String("name"));
     if (!name || name->empty()) return function.Bad("name", "is missing");
     if (name->size() > kNameBytesMax) return function.Bad("name", "is too long");

@@ -110,6 +110,16 @@ Result<std::vector<std::string>> Fields::Strings(std::string_view name, size_t c
   return strings;
 }
 
+std::string At(const std::string& path, size_t index) {
+  return path + "[" + std::to_string(index) + "]";
+}
+
+Result<Fields> ObjectAt(const Json& list, size_t index, const std::string& path) {
+  std::string here = At(path, index);
+  if (!list[index].is_object()) return Error(Code::kBadInput, here + ": must be an object");
+  return Fields(list[index], std::move(here));
+}
+
 std::string ParamOf(const Error& error) {
   const std::string& message = error.message();
   const size_t end = message.find(": ");

@@ -39,6 +39,10 @@ class Fields {
   std::string path_;
 };
 
+// The path of a list's entry, and the fields of one that must be an object.
+std::string At(const std::string& path, size_t index);
+Result<Fields> ObjectAt(const Json& list, size_t index, const std::string& path);
+
 // The path at the beginning of such an error's message; empty: it names none.
 std::string ParamOf(const Error& error);
 

@@ -14,10 +14,6 @@ constexpr std::array<const char*, 7> kEfforts = {"none", "minimal", "low", "medi
                                                  "high", "xhigh",   "max"};
 constexpr size_t kStopsMax = 64, kStopBytesMax = 1024;
 
-std::string At(const std::string& path, size_t index) {
-  return path + "[" + std::to_string(index) + "]";
-}
-
 // The text of a string, or of text blocks; documents count with their text.
 Result<std::string> BlockText(const Json* content, const std::string& path) {
   if (content == nullptr || !content->is_array()) return ContentText(content, path);
@@ -41,9 +37,7 @@ Result<Json> AssistantMessage(const Json& content, const std::string& path) {
   Json texts = Json::array(), calls = Json::array();
   std::string thoughts;
   for (size_t i = 0; i < content.size(); ++i) {
-    const std::string here = At(path, i);
-    if (!content[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields block(content[i], here);
+    LODE_ASSIGN(const Fields block, ObjectAt(content, i, path));
     const std::string type = GetString(content[i], "type");
     if (type == "thinking") {
       thoughts += GetString(content[i], "thinking");
@@ -74,13 +68,11 @@ Result<Json> AssistantMessage(const Json& content, const std::string& path) {
 Result<void> AddUserMessages(const Json& content, const std::string& path, Json* messages) {
   Json texts = Json::array();
   for (size_t i = 0; i < content.size(); ++i) {
-    const std::string here = At(path, i);
-    if (!content[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
+    LODE_ASSIGN(const Fields block, ObjectAt(content, i, path));
     if (GetString(content[i], "type") != "tool_result") {
       texts.push_back(content[i]);
       continue;
     }
-    const Fields block(content[i], here);
     LODE_ASSIGN(const auto id, block.String("tool_use_id"));
     if (!id) return block.Bad("tool_use_id", "is missing");
     LODE_ASSIGN(std::string text, BlockText(block.Find("content"), block.Path("content")));
@@ -99,9 +91,7 @@ Result<Json> ReadMessages(const Fields& fields) {
   LODE_ASSIGN(const Json* given, fields.Array("messages"));
   if (given == nullptr || given->empty()) return fields.Bad("messages", "is missing or empty");
   for (size_t i = 0; i < given->size(); ++i) {
-    const std::string here = At("messages", i);
-    if (!(*given)[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields message((*given)[i], here);
+    LODE_ASSIGN(const Fields message, ObjectAt(*given, i, "messages"));
     LODE_ASSIGN(const auto role, message.String("role"));
     const Json* content = message.Find("content");
     if (!role || (*role != "user" && *role != "assistant" && *role != "system")) {
@@ -127,9 +117,7 @@ Result<void> ReadTools(const Fields& fields, chat::ChatRequest* request) {
   LODE_ASSIGN(const Json* given, fields.Array("tools"));
   Json tools = Json::array();
   for (size_t i = 0; given != nullptr && i < given->size(); ++i) {
-    const std::string here = At("tools", i);
-    if (!(*given)[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields tool((*given)[i], here);
+    LODE_ASSIGN(const Fields tool, ObjectAt(*given, i, "tools"));
     LODE_ASSIGN(const auto type, tool.String("type"));
     if (type && *type != "custom") {
       return Error(Code::kUnsupported,

@@ -68,8 +68,8 @@ class TurnMaker {
     LODE_ASSIGN(std::string text, ContentText(item.Find("content"), item.Path("content")));
     if (*role != "assistant") {
       EndTurn();
-      messages_->push_back({{"role", *role == "developer" ? "system" : *role},
-                            {"content", std::move(text)}});
+      messages_->push_back(
+          {{"role", *role == "developer" ? "system" : *role}, {"content", std::move(text)}});
       return {};
     }
     // Behind text or calls another text is another message.
@@ -126,13 +126,17 @@ class TurnMaker {
 
 }  // namespace
 
-Result<void> AddItems(const Json& items, const std::string& path, Json* messages) {
+Result<void> AddItems(const Json& history, const Json& items, Json* messages) {
   TurnMaker maker(messages);
-  for (size_t i = 0; i < items.size(); ++i) {
-    const std::string here = path + "[" + std::to_string(i) + "]";
-    if (!items[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    LODE_TRY(maker.Add(Fields(items[i], here), items[i]));
-  }
+  const auto add = [&](const Json& list, const std::string& path) -> Result<void> {
+    for (size_t i = 0; i < list.size(); ++i) {
+      LODE_ASSIGN(const Fields item, ObjectAt(list, i, path));
+      LODE_TRY(maker.Add(item, list[i]));
+    }
+    return {};
+  };
+  LODE_TRY(add(history, "previous_response_id"));
+  LODE_TRY(add(items, "input"));
   maker.EndTurn();
   return {};
 }

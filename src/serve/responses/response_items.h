@@ -11,9 +11,10 @@
 namespace lode::serve {
 
 // Appends what the items say to `messages`: what one side does in a row (reasoning, text, calls) is
-// one message of the assistant's. `path` of the list is for errors. Errors: kBadInput, kUnsupported
-// with the item's path.
-Result<void> AddItems(const Json& items, const std::string& path, Json* messages);
+// one message of the assistant's. `history` comes before the request's own items: a turn may go on
+// from one to the other. Errors: kBadInput, kUnsupported with the path of the item in "input", or
+// in the response that goes before.
+Result<void> AddItems(const Json& history, const Json& items, Json* messages);
 
 // A trace as the opaque text that clients keep and send back ("encrypted_content"). It hides
 // nothing: it says whose it is, and is the text in base64. Open: empty for what is not ours.

@@ -13,10 +13,6 @@ namespace {
 
 constexpr size_t kMetadataMax = 16;
 
-std::string At(const std::string& path, size_t index) {
-  return path + "[" + std::to_string(index) + "]";
-}
-
 // Fields of services that this server does not have: refused where they ask for something.
 Result<void> RefuseForeign(const Fields& fields) {
   LODE_ASSIGN(const auto background, fields.Bool("background"));
@@ -41,10 +37,9 @@ Result<void> ReadInput(const Fields& fields, const Json& history, ResponseCall* 
   const Json* input = fields.Find("input");
   if (input == nullptr) return fields.Bad("input", "is missing");
   if (input->is_string()) {
-    call->items.push_back(
-        {{"type", "message"},
-         {"role", "user"},
-         {"content", Json::array({{{"type", "input_text"}, {"text", *input}}})}});
+    call->items.push_back({{"type", "message"},
+                           {"role", "user"},
+                           {"content", Json::array({{{"type", "input_text"}, {"text", *input}}})}});
   } else if (input->is_array()) {
     call->items = *input;
   } else {
@@ -55,18 +50,8 @@ Result<void> ReadInput(const Fields& fields, const Json& history, ResponseCall* 
   if (instructions && !instructions->empty()) {
     messages.push_back({{"role", "system"}, {"content", *instructions}});
   }
-  // In one list: a turn may go on from history to input.
-  Json all = history;
-  const size_t before = all.size();
-  for (const Json& item : call->items) all.push_back(item);
-  if (all.empty()) return fields.Bad("input", "is empty");
-  if (before == 0) {
-    LODE_TRY(AddItems(all, "input", &messages));
-  } else {
-    Json own = Json::array();
-    LODE_TRY(AddItems(call->items, "input", &own));  // for the paths of errors
-    LODE_TRY(AddItems(all, "input", &messages));
-  }
+  if (history.empty() && call->items.empty()) return fields.Bad("input", "is empty");
+  LODE_TRY(AddItems(history, call->items, &messages));
   MergeSystem(&messages);
   call->request.template_request["messages"] = std::move(messages);
   call->request.template_request["add_generation_prompt"] = true;
@@ -94,9 +79,7 @@ Result<Json> ReadTools(const Fields& fields, ResponseCall* call) {
   LODE_ASSIGN(const Json* given, fields.Array("tools"));
   Json tools = Json::array();
   for (size_t i = 0; given != nullptr && i < given->size(); ++i) {
-    const std::string here = At("tools", i);
-    if (!(*given)[i].is_object()) return Error(Code::kBadInput, here + ": must be an object");
-    const Fields tool((*given)[i], here);
+    LODE_ASSIGN(const Fields tool, ObjectAt(*given, i, "tools"));
     LODE_ASSIGN(const auto type, tool.String("type"));
     if (type && *type == "custom") {
       LODE_ASSIGN(Json function, CustomTool(tool));

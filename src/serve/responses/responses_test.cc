@@ -71,7 +71,7 @@ TEST(ResponseRequest, SealedThoughtsAreReadAgainAndThoseOfOthersAreNot) {
                      {"summary", Json::array()},
                      {"encrypted_content", SealThoughts("hm")}};
   Json messages = Json::array();
-  ASSERT_TRUE(AddItems(Json::array({item}), "input", &messages).ok());
+  ASSERT_TRUE(AddItems(Json::array(), Json::array({item}), &messages).ok());
   EXPECT_EQ(messages[0]["reasoning_content"], "hm");
 }
 
