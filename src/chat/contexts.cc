@@ -27,9 +27,9 @@ Error Busy(const std::string& id) {
 Result<int64_t> Resolve(const ContextText& text, const ContextPlace& place) {
   if (place.token) {
     if (1 <= *place.token && *place.token <= text.size()) return *place.token;
-    return Error(Code::kBadInput, Format("at.token: must be from 1 to %lld, and is %lld",
-                                         static_cast<long long>(text.size()),
-                                         static_cast<long long>(*place.token)));
+    return Error(Code::kBadInput,
+                 Format("at.token: must be from 1 to %lld, and is %lld",
+                        static_cast<long long>(text.size()), static_cast<long long>(*place.token)));
   }
   if (place.message) {
     std::string known;
@@ -40,8 +40,7 @@ Result<int64_t> Resolve(const ContextText& text, const ContextPlace& place) {
     return Error(Code::kBadInput,
                  "at.message: the context was not whole after " + std::to_string(*place.message) +
                      " messages",
-                 known.empty() ? "it holds plain text: give at.token"
-                               : "it was after " + known);
+                 known.empty() ? "it holds plain text: give at.token" : "it was after " + known);
   }
   if (place.mark.empty()) return text.size();
   const auto found = text.marks.find(place.mark);
@@ -54,8 +53,7 @@ Result<int64_t> Resolve(const ContextText& text, const ContextPlace& place) {
 ContextText ContextText::First(int64_t at) const {
   if (at == size()) return *this;
   ContextText text;
-  text.tokens = std::make_shared<const std::vector<int32_t>>(tokens->begin(),
-                                                             tokens->begin() + at);
+  text.tokens = std::make_shared<const std::vector<int32_t>>(tokens->begin(), tokens->begin() + at);
   for (const auto& [mark, offset] : marks) {
     if (offset <= at) text.marks[mark] = offset;
   }
@@ -200,8 +198,7 @@ ContextReport Contexts::ReportOf(const KeptPtr& kept) {
 // Needs the mutex.
 Result<Contexts::KeptPtr> Contexts::Find(const Origin& origin, const std::string& id) {
   const auto found = kept_.find(id);
-  if (found == kept_.end() || found->second->tenant != origin.tenant ||
-      found->second->Expired()) {
+  if (found == kept_.end() || found->second->tenant != origin.tenant || found->second->Expired()) {
     return NotThere(id);
   }
   found->second->used = Kept::Clock::now();
@@ -220,11 +217,11 @@ Result<void> Contexts::CheckQuota(const Origin& origin, int64_t contexts, int64_
                  "DELETE those that are not needed, or give them a ttl_s");
   }
   if (sum.tokens + tokens <= options_.tokens_max) return {};
-  return Error(Code::kNoSpace,
-               Format("context: %lld tokens are kept, and there may be %lld",
-                      static_cast<long long>(sum.tokens),
-                      static_cast<long long>(options_.tokens_max)),
-               "DELETE those that are not needed");
+  return Error(
+      Code::kNoSpace,
+      Format("context: %lld tokens are kept, and there may be %lld",
+             static_cast<long long>(sum.tokens), static_cast<long long>(options_.tokens_max)),
+      "DELETE those that are not needed");
 }
 
 // Needs the mutex.
@@ -249,6 +246,20 @@ Result<Contexts::KeptPtr> Contexts::Add(const Origin& origin, NewContext context
     const auto root = backend->EnterRoot({kept->tenant, kept->salt}, kept->limits);
     if (root.ok()) kept->root = *root;
   });
+  return kept;
+}
+
+// Needs the mutex.
+Result<Contexts::KeptPtr> Contexts::AddFork(const Origin& origin, const Kept& from,
+                                            ContextText text) {
+  NewContext fork;
+  fork.text = std::move(text);
+  fork.parent = from.id;
+  fork.ttl_seconds = from.ttl_seconds;
+  Origin own = origin;
+  own.salt = from.salt;
+  LODE_ASSIGN(KeptPtr kept, Add(own, std::move(fork)));
+  kept->saved_as = from.saved_as;
   return kept;
 }
 
@@ -289,25 +300,18 @@ Result<ContextInfo> Contexts::Get(const Origin& origin, const std::string& id) {
 Result<std::vector<ContextInfo>> Contexts::Fork(const Origin& origin, const std::string& id,
                                                 int64_t n, const ContextPlace& at) {
   if (n < 1 || n > kForksMax) {
-    return Error(Code::kBadInput, Format("n: must be from 1 to %lld, and is %lld",
-                                         static_cast<long long>(kForksMax),
-                                         static_cast<long long>(n)));
+    return Error(Code::kBadInput,
+                 Format("n: must be from 1 to %lld, and is %lld", static_cast<long long>(kForksMax),
+                        static_cast<long long>(n)));
   }
   const std::lock_guard lock(mutex_);
   LODE_ASSIGN(const KeptPtr from, Find(origin, id));
   LODE_ASSIGN(const int64_t offset, Resolve(from->text, at));
   const ContextText text = from->text.First(offset);
   LODE_TRY(CheckQuota(origin, n, n * text.size()));
-  Origin own = origin;
-  own.salt = from->salt;
   std::vector<ContextInfo> forks;
   for (int64_t i = 0; i < n; ++i) {
-    NewContext fork;
-    fork.text = text;
-    fork.parent = from->id;
-    fork.ttl_seconds = from->ttl_seconds;
-    LODE_ASSIGN(const KeptPtr kept, Add(own, std::move(fork)));
-    kept->saved_as = from->saved_as;
+    LODE_ASSIGN(const KeptPtr kept, AddFork(origin, *from, text));
     forks.push_back(InfoOf(*kept));
   }
   return forks;
@@ -378,26 +382,21 @@ Result<std::shared_ptr<ContextTurn>> Contexts::Begin(const Origin& origin, const
   LODE_ASSIGN(KeptPtr kept, Find(origin, id));
   if (kept->running && !fork) return Busy(id);
   if (kept->running) {
-    NewContext copy;
-    copy.text = kept->text;
-    copy.parent = kept->id;
-    copy.ttl_seconds = kept->ttl_seconds;
-    Origin own = origin;
-    own.salt = kept->salt;
-    LODE_ASSIGN(kept, Add(own, std::move(copy)));
+    LODE_ASSIGN(kept, AddFork(origin, *kept, kept->text));
   }
-  std::shared_ptr<ContextTurn> turn(new ContextTurn);
-  turn->hold_ = std::make_unique<ContextTurn::Hold>();
-  turn->hold_->contexts = this;
-  turn->hold_->kept = kept;
+  std::shared_ptr<ContextTurn> turn = TurnOf(kept);
   turn->hold_->claims = kept->running = true;
-  turn->text_ = kept->text;
   return turn;
 }
 
 Result<std::shared_ptr<ContextTurn>> Contexts::Look(const Origin& origin, const std::string& id) {
   const std::lock_guard lock(mutex_);
   LODE_ASSIGN(const KeptPtr kept, Find(origin, id));
+  return TurnOf(kept);
+}
+
+// Needs the mutex.
+std::shared_ptr<ContextTurn> Contexts::TurnOf(const KeptPtr& kept) {
   std::shared_ptr<ContextTurn> turn(new ContextTurn);
   turn->hold_ = std::make_unique<ContextTurn::Hold>();
   turn->hold_->contexts = this;

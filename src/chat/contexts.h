@@ -66,7 +66,7 @@ struct ContextInfo {
   bool published = false, running = false;
   std::map<std::string, int64_t> marks;
   double ttl_seconds = 0.0, idle_seconds = 0.0;
-  int64_t created = 0;  // seconds since 1970
+  int64_t created = 0;                          // seconds since 1970
   std::shared_ptr<const runtime::Match> reuse;  // of what was last computed for it
 };
 
@@ -109,8 +109,8 @@ struct ContextReport {
   std::shared_ptr<const runtime::Match> reuse;
   std::optional<runtime::Explanation> explanation;
   std::optional<runtime::ContextSaveReport> saved;
-  int64_t state = 0;   // saved or restored: the deepest one
-  bool exact = true;   // restored: of the same model and numerics
+  int64_t state = 0;                // saved or restored: the deepest one
+  bool exact = true;                // restored: of the same model and numerics
   std::vector<std::string> damage;  // restored: records that are not what was written
   double seconds = 0.0;
 };
@@ -119,7 +119,7 @@ struct ContextReport {
 class ContextJob {
  public:
   struct Outcome {
-    std::optional<Result<ContextReport>> report;     // either this
+    std::optional<Result<ContextReport>> report;       // either this
     std::shared_ptr<const Failure> failure = nullptr;  // or that
   };
   // `wake`: as AnswerQueue's.
@@ -177,8 +177,8 @@ struct ContextsOptions {
   std::string folder;  // of saved contexts; empty: none is saved
   // Of model and numerics; asked for when first needed, and may take long.
   std::function<Result<runtime::ContextFingerprints>()> fingerprints;
-  int64_t contexts_max = 1024;                // of one tenant, unless its limits say less
-  int64_t tokens_max = int64_t{1} << 27;      // of one tenant's contexts together
+  int64_t contexts_max = 1024;            // of one tenant, unless its limits say less
+  int64_t tokens_max = int64_t{1} << 27;  // of one tenant's contexts together
   size_t file_jobs_max = 64;
   int threads = 1;  // that read a file
 };
@@ -228,8 +228,7 @@ class Contexts {
   // computed.
   Result<std::shared_ptr<ContextJob>> Explain(const Origin& origin, const std::string& id,
                                               Wake wake);
-  std::shared_ptr<ContextJob> Explain(const Origin& origin, std::vector<int32_t> prompt,
-                                      Wake wake);
+  std::shared_ptr<ContextJob> Explain(const Origin& origin, std::vector<int32_t> prompt, Wake wake);
 
  private:
   friend class ContextTurn;
@@ -240,6 +239,8 @@ class Contexts {
   Contexts(EngineBackend* backend, ContextsOptions options);
   Result<KeptPtr> Find(const Origin& origin, const std::string& id);
   Result<KeptPtr> Add(const Origin& origin, NewContext context);
+  Result<KeptPtr> AddFork(const Origin& origin, const Kept& from, ContextText text);
+  std::shared_ptr<ContextTurn> TurnOf(const KeptPtr& kept);
   Result<void> CheckQuota(const Origin& origin, int64_t contexts, int64_t tokens) const;
   ContextInfo InfoOf(const Kept& kept) const;
   ContextReport ReportOf(const KeptPtr& kept);
@@ -249,10 +250,8 @@ class Contexts {
 
   // context_jobs.cc
   void Compute(const KeptPtr& kept, bool is_new, std::vector<runtime::Probe> probes,
-               const JobPtr& job,
-               std::function<void(std::shared_ptr<const runtime::Match>)> then);
-  void PinNow(const KeptPtr& kept, bool publish,
-              std::function<void(const Result<void>&)> then);
+               const JobPtr& job, std::function<void(std::shared_ptr<const runtime::Match>)> then);
+  void PinNow(const KeptPtr& kept, bool publish, std::function<void(const Result<void>&)> then);
   void Unpin(const KeptPtr& kept);
   Result<void> PostFile(std::function<void()> work);
   void RunFiles();

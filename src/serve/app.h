@@ -79,6 +79,7 @@ class App : public Site {
                                           const chat::Answer* answer, Json head,
                                           std::unique_ptr<AnswerWriter> writer) const;
   Result<void> CheckContexts() const;
+  Result<void> CheckGoingOn(const chat::AnswerRules& rules) const;
   Reaction JobReaction(const HttpRequest& request, std::shared_ptr<chat::ContextJob> job,
                        std::function<Json(const chat::ContextReport&)> shape, int status,
                        bool stream, int64_t total);
@@ -128,7 +129,7 @@ class App : public Site {
   int64_t created_ = 0;
   Metrics metrics_;
   ResponseStore responses_;
-  EnergyMeter energy_;  // the server's thread alone
+  EnergyMeter energy_;        // the server's thread alone
   mutable std::mutex mutex_;  // guards the next four
   std::shared_ptr<const Keys> keys_;
   int64_t keys_changed_ = 0;  // time of the file, in nanoseconds

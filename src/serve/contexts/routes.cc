@@ -21,6 +21,13 @@ std::pair<std::string, std::string> Parts(std::string_view path) {
   return {std::string(path.substr(0, slash)), std::string(path.substr(slash + 1))};
 }
 
+// A job's reply that is the context itself.
+auto TellContext(const text::Tokenizer& tokenizer) {
+  return [tokenizer = &tokenizer](const chat::ContextReport& report) {
+    return ContextJson(report.context, *tokenizer);
+  };
+}
+
 HttpResponse Made(const Json& body) { return {.status = 201, .body = DumpJson(body)}; }
 
 }  // namespace
@@ -30,14 +37,18 @@ Result<void> App::CheckContexts() const {
   return Error(Code::kUnsupported, "this server keeps no contexts", "a script has none");
 }
 
+// Whether an answer by such rules can be the next turn of a context.
+Result<void> App::CheckGoingOn(const chat::AnswerRules& rules) const {
+  LODE_TRY(CheckContexts());
+  if (rules.choices == 1) return {};
+  return Error(Code::kBadInput, "n: an answer that a context goes on with is one",
+               "fork the context, and ask each fork");
+}
+
 // The request's messages become those of the context, the new ones behind them.
 Result<void> App::BindContext(const ContextUse& use, chat::ChatRequest* request, bool look) {
   if (use.id.empty()) return {};
-  LODE_TRY(CheckContexts());
-  if (request->rules.choices != 1) {
-    return Error(Code::kBadInput, "n: an answer that a context goes on with is one",
-                 "fork the context, and ask each fork");
-  }
+  LODE_TRY(CheckGoingOn(request->rules));
   chat::Contexts& contexts = *options_.contexts;
   auto turn = look ? contexts.Look(request->origin, use.id)
                    : contexts.Begin(request->origin, use.id, use.fork_if_busy);
@@ -64,13 +75,8 @@ Result<void> App::BindContext(const ContextUse& use, chat::ChatRequest* request,
 
 Result<void> App::BindContext(const ContextUse& use, chat::CompletionRequest* request) {
   if (use.id.empty()) return {};
-  LODE_TRY(CheckContexts());
-  if (request->rules.choices != 1) {
-    return Error(Code::kBadInput, "n: an answer that a context goes on with is one",
-                 "fork the context, and ask each fork");
-  }
-  LODE_ASSIGN(auto turn,
-              options_.contexts->Begin(request->origin, use.id, use.fork_if_busy));
+  LODE_TRY(CheckGoingOn(request->rules));
+  LODE_ASSIGN(auto turn, options_.contexts->Begin(request->origin, use.id, use.fork_if_busy));
   const std::vector<int32_t>& known = *turn->text().tokens;
   request->prompt.insert(request->prompt.begin(), known.begin(), known.end());
   request->origin.salt = turn->salt();
@@ -84,8 +90,7 @@ std::unique_ptr<AnswerWriter> App::TellReuse(const ContextUse& use,
                                              std::unique_ptr<AnswerWriter> writer) const {
   if (!use.told()) return writer;
   return std::make_unique<ContextWriter>(std::move(writer), answer, std::move(head),
-                                         turn == nullptr ? "" : turn->id(),
-                                         &service_->tokenizer());
+                                         turn == nullptr ? "" : turn->id(), &service_->tokenizer());
 }
 
 Reaction App::JobReaction(const HttpRequest& request, std::shared_ptr<chat::ContextJob> job,
@@ -134,7 +139,6 @@ Result<Reaction> App::NewContext(const HttpRequest& request, const Json& body, W
   const text::Tokenizer& tokenizer = service_->tokenizer();
   if (from) {
     LODE_ASSIGN(const chat::ContextPlace at, ReadContextPlace(fields));
-    LODE_ASSIGN(auto turn, options_.contexts->Look(origin, *from));
     LODE_ASSIGN(const auto forks, options_.contexts->Fork(origin, *from, 1, at));
     chat::ContextChange change;
     if (!context.name.empty()) change.name = context.name;
@@ -144,17 +148,15 @@ Result<Reaction> App::NewContext(const HttpRequest& request, const Json& body, W
       return Reaction{Made(ContextJson(changed, tokenizer))};
     }
     LODE_ASSIGN(auto job, options_.contexts->Pin(origin, changed.id, std::move(wake)));
-    return JobReaction(request, std::move(job), [&tokenizer](const chat::ContextReport& report) {
-      return ContextJson(report.context, tokenizer);
-    }, 201, stream.value_or(false), changed.tokens);
+    return JobReaction(request, std::move(job), TellContext(tokenizer), 201, stream.value_or(false),
+                       changed.tokens);
   }
   if (fields.Find("messages") != nullptr) {
     LODE_ASSIGN(const ChatCall call, ReadChatRequest(body, Limits(), OriginOf(request)));
     LODE_ASSIGN(auto beginning, service_->RenderBeginning(call.request));
     const auto messages = static_cast<int64_t>((*beginning.dialogue)["messages"].size());
     const auto tokens = static_cast<int64_t>(beginning.tokens.size());
-    context.text.tokens =
-        std::make_shared<const std::vector<int32_t>>(std::move(beginning.tokens));
+    context.text.tokens = std::make_shared<const std::vector<int32_t>>(std::move(beginning.tokens));
     context.text.dialogue = std::move(beginning.dialogue);
     context.text.boundaries = {{messages, tokens, false}};
     context.probes = std::move(beginning.probes);
@@ -166,11 +168,9 @@ Result<Reaction> App::NewContext(const HttpRequest& request, const Json& body, W
   }
   const int64_t size = context.text.size();
   if (size == 0) return fields.Bad("prompt", "is empty");
-  LODE_ASSIGN(auto job,
-              options_.contexts->Create(origin, std::move(context), std::move(wake)));
-  return JobReaction(request, std::move(job), [&tokenizer](const chat::ContextReport& report) {
-    return ContextJson(report.context, tokenizer);
-  }, 201, stream.value_or(false), size);
+  LODE_ASSIGN(auto job, options_.contexts->Create(origin, std::move(context), std::move(wake)));
+  return JobReaction(request, std::move(job), TellContext(tokenizer), 201, stream.value_or(false),
+                     size);
 }
 
 Result<Reaction> App::ContextRestore(const HttpRequest& request, const Json& body, Wake wake) {
@@ -179,11 +179,12 @@ Result<Reaction> App::ContextRestore(const HttpRequest& request, const Json& bod
   LODE_ASSIGN(const auto restoring, ReadContextRestoring(fields));
   LODE_ASSIGN(const chat::Origin origin, ReadOrigin(fields, OriginOf(request)));
   LODE_ASSIGN(auto job, options_.contexts->Restore(origin, restoring, std::move(wake)));
-  return JobReaction(request, std::move(job),
-                     [tokenizer = &service_->tokenizer()](const chat::ContextReport& report) {
-                       return RestoredJson(report, *tokenizer);
-                     },
-                     201, false, 0);
+  return JobReaction(
+      request, std::move(job),
+      [tokenizer = &service_->tokenizer()](const chat::ContextReport& report) {
+        return RestoredJson(report, *tokenizer);
+      },
+      201, false, 0);
 }
 
 // What a request for an answer would reuse. Nothing is computed, nothing changes.
@@ -208,9 +209,12 @@ Result<Reaction> App::ContextExplain(const HttpRequest& request, const Json& bod
   }
   if (ids.empty()) return fields.Bad("prompt", "is empty");
   auto job = options_.contexts->Explain(origin, std::move(ids), std::move(wake));
-  return JobReaction(request, std::move(job), [&tokenizer](const chat::ContextReport& report) {
-    return ExplanationJson(*report.explanation, tokenizer);
-  }, 200, false, 0);
+  return JobReaction(
+      request, std::move(job),
+      [&tokenizer](const chat::ContextReport& report) {
+        return ExplanationJson(*report.explanation, tokenizer);
+      },
+      200, false, 0);
 }
 
 // --- One of them ---------------------------------------------------------------------------------
@@ -231,8 +235,7 @@ Result<Reaction> App::OneContext(const HttpRequest& request, const Json& body, W
   }
   if (action == "save" && post) {
     LODE_ASSIGN(const auto saving, ReadContextSaving(Fields(body)));
-    LODE_ASSIGN(auto job,
-                options_.contexts->Save(OriginOf(request), id, saving, std::move(wake)));
+    LODE_ASSIGN(auto job, options_.contexts->Save(OriginOf(request), id, saving, std::move(wake)));
     return JobReaction(request, std::move(job), SavedJson, 200, false, 0);
   }
   if (action.empty() && get) return ExplainOne(request, id, true, std::move(wake));
@@ -252,42 +255,42 @@ Result<Reaction> App::OneContext(const HttpRequest& request, const Json& body, W
 }
 
 // `short_form`: what it is and what it takes; else all of the path through the tree, too.
-Result<Reaction> App::ExplainOne(const HttpRequest& request, const std::string& id,
-                                 bool short_form, Wake wake) {
+Result<Reaction> App::ExplainOne(const HttpRequest& request, const std::string& id, bool short_form,
+                                 Wake wake) {
   LODE_ASSIGN(auto job, options_.contexts->Explain(OriginOf(request), id, std::move(wake)));
   const text::Tokenizer& tokenizer = service_->tokenizer();
-  return JobReaction(request, std::move(job),
-                     [&tokenizer, short_form](const chat::ContextReport& report) {
-    Json made = ContextJson(report.context, tokenizer);
-    if (!short_form) {
-      Json explained = ExplanationJson(*report.explanation, tokenizer);
-      explained["context"] = std::move(made);
-      return explained;
-    }
-    int64_t points = 0;
-    uint64_t bytes = 0;
-    bool on_disk = false;
-    for (const runtime::ExplainedNode& node : report.explanation->nodes) {
-      if (!node.on_path) continue;
-      bytes += node.bytes;
-      points += node.point_class ? 1 : 0;
-      on_disk |= node.on_disk;
-    }
-    made["bytes"] = bytes;  // shared ones, too
-    made["points"] = points;
-    made["on_disk"] = on_disk;
-    made["resume_at"] = report.explanation->match.resume;
-    return made;
-  }, 200, false, 0);
+  return JobReaction(
+      request, std::move(job),
+      [&tokenizer, short_form](const chat::ContextReport& report) {
+        Json made = ContextJson(report.context, tokenizer);
+        if (!short_form) {
+          Json explained = ExplanationJson(*report.explanation, tokenizer);
+          explained["context"] = std::move(made);
+          return explained;
+        }
+        int64_t points = 0;
+        uint64_t bytes = 0;
+        bool on_disk = false;
+        for (const runtime::ExplainedNode& node : report.explanation->nodes) {
+          if (!node.on_path) continue;
+          bytes += node.bytes;
+          points += node.point_class ? 1 : 0;
+          on_disk |= node.on_disk;
+        }
+        made["bytes"] = bytes;  // shared ones, too
+        made["points"] = points;
+        made["on_disk"] = on_disk;
+        made["resume_at"] = report.explanation->match.resume;
+        return made;
+      },
+      200, false, 0);
 }
 
-Result<Reaction> App::ForkOne(const HttpRequest& request, const std::string& id,
-                              const Json& body) {
+Result<Reaction> App::ForkOne(const HttpRequest& request, const std::string& id, const Json& body) {
   const Fields fields(body);
   LODE_ASSIGN(const auto n, fields.Integer("n", 1, 1024));
   LODE_ASSIGN(const chat::ContextPlace at, ReadContextPlace(fields));
-  LODE_ASSIGN(const auto forks,
-              options_.contexts->Fork(OriginOf(request), id, n.value_or(1), at));
+  LODE_ASSIGN(const auto forks, options_.contexts->Fork(OriginOf(request), id, n.value_or(1), at));
   Json list = Json::array();
   for (const chat::ContextInfo& info : forks) {
     list.push_back(ContextJson(info, service_->tokenizer()));
@@ -298,8 +301,8 @@ Result<Reaction> App::ForkOne(const HttpRequest& request, const std::string& id,
                         {"recomputed_tokens", 0}})};
 }
 
-Result<Reaction> App::ChangeOne(const HttpRequest& request, const std::string& id,
-                                const Json& body, Wake wake) {
+Result<Reaction> App::ChangeOne(const HttpRequest& request, const std::string& id, const Json& body,
+                                Wake wake) {
   const chat::Origin origin = OriginOf(request);
   LODE_ASSIGN(const chat::ContextChange change, ReadContextChange(Fields(body)));
   LODE_ASSIGN(const auto changed, options_.contexts->Change(origin, id, change));
@@ -308,9 +311,7 @@ Result<Reaction> App::ChangeOne(const HttpRequest& request, const std::string& i
     return Reaction{Json200(ContextJson(changed, tokenizer))};
   }
   LODE_ASSIGN(auto job, options_.contexts->Pin(origin, id, std::move(wake)));
-  return JobReaction(request, std::move(job), [&tokenizer](const chat::ContextReport& report) {
-    return ContextJson(report.context, tokenizer);
-  }, 200, false, 0);
+  return JobReaction(request, std::move(job), TellContext(tokenizer), 200, false, 0);
 }
 
 }  // namespace lode::serve
