@@ -61,8 +61,8 @@ Scheduler::~Scheduler() {
 // --- A step --------------------------------------------------------------------------------------
 
 void Scheduler::Run(const Emit& emit) {
-  std::pmr::vector<Task*> order(
-      &memory_);  // the eldest first; whoever is preempted leaves running_
+  // The eldest first; whoever is preempted leaves running_.
+  std::pmr::vector<Task*> order(&memory_);
   for (auto& task : running_) order.push_back(task.get());
   std::sort(order.begin(), order.end(), [](const Task* a, const Task* b) { return a->id < b->id; });
   for (Task* task : order) {

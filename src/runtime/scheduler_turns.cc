@@ -103,10 +103,11 @@ void Scheduler::Build() {
 // After a step in which nobody found room: those whose turn it is wait for one another, and would
 // again. The eldest alone asks, for it gets what it needs from everybody.
 void Scheduler::BuildEldest() {
+  const Task* eldest = Eldest();
   for (auto& task : running_) {
     task->rows = 0;
     task->drafts.clear();
-    if (task.get() != Eldest()) continue;
+    if (task.get() != eldest) continue;
     task->rows = std::min(NextRows(*task), engine_->rows_max());
   }
 }
