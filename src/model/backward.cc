@@ -1,7 +1,6 @@
 #include "model/backward.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
@@ -11,8 +10,6 @@ namespace lode::model {
 namespace {
 
 constexpr int64_t kLossRows = 256;  // whose logits are in memory at once, at most
-
-uint64_t Align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // The largest of what layers need.
 struct Sizes {
@@ -106,35 +103,36 @@ class SizesOf {
   int64_t rows_, sequences_;
 };
 
-// Calls take(member, floats) for each buffer.
-template <class Take>
-void ForEachBuffer(const ModelSpec& spec, const Sizes& s, int64_t rows, const Take& take) {
-  take(&BackwardBuffers::dx, rows * spec.width);
-  take(&BackwardBuffers::du, rows * spec.width);
-  take(&BackwardBuffers::dwide, rows * s.wide);
-  take(&BackwardBuffers::dmixed, rows * s.mixed);
-  take(&BackwardBuffers::dconv, rows * s.conv);
-  take(&BackwardBuffers::ddt, rows * s.heads);
-  take(&BackwardBuffers::da, s.heads);
-  take(&BackwardBuffers::latent, rows * s.latent);
-  take(&BackwardBuffers::router, rows * s.experts);
-  take(&BackwardBuffers::slots, rows * s.top_k);
-  take(&BackwardBuffers::gathered, rows * s.slot_input);
-  take(&BackwardBuffers::mid, rows * s.slot_mid);
-  take(&BackwardBuffers::out, rows * s.slot_input);
-  take(&BackwardBuffers::inverse, rows * std::max<int64_t>(1, s.groups));
-  take(&BackwardBuffers::shared, s.shared);
-  take(&BackwardBuffers::turned, s.turned);
+void Carve(const ModelSpec& spec, const Sizes& s, int64_t rows, Carver* carver,
+           BackwardBuffers* b) {
+  b->dx = carver->Take<float>(rows * spec.width);
+  b->du = carver->Take<float>(rows * spec.width);
+  b->dwide = carver->Take<float>(rows * s.wide);
+  b->dmixed = carver->Take<float>(rows * s.mixed);
+  b->dconv = carver->Take<float>(rows * s.conv);
+  b->ddt = carver->Take<float>(rows * s.heads);
+  b->da = carver->Take<float>(s.heads);
+  b->latent = carver->Take<float>(rows * s.latent);
+  b->router = carver->Take<float>(rows * s.experts);
+  b->slots = carver->Take<float>(rows * s.top_k);
+  b->gathered = carver->Take<float>(rows * s.slot_input);
+  b->mid = carver->Take<float>(rows * s.slot_mid);
+  b->out = carver->Take<float>(rows * s.slot_input);
+  b->inverse = carver->Take<float>(rows * std::max<int64_t>(1, s.groups));
+  b->shared = carver->Take<float>(s.shared);
+  b->turned = carver->Take<float>(s.turned);
+  b->packed = carver->Take<std::byte>(static_cast<int64_t>(s.packed));
+  b->logits = carver->Take<float>(std::min(rows, kLossRows) * spec.vocabulary);
+  b->hidden = carver->Take<float>(std::min(rows, kLossRows) * spec.width);
+  b->packed_bytes = s.packed;
+  b->turned_floats = s.turned;
 }
 
 uint64_t BufferBytes(const ModelSpec& spec, const Sizes& s, int64_t rows) {
-  uint64_t bytes = Align(s.packed) + Align(static_cast<uint64_t>(std::min(rows, kLossRows) *
-                                                                 (spec.vocabulary + spec.width)) *
-                                           sizeof(float));
-  ForEachBuffer(spec, s, rows, [&](float* BackwardBuffers::*, int64_t floats) {
-    bytes += Align(static_cast<uint64_t>(floats) * sizeof(float));
-  });
-  return bytes;
+  Carver carver(nullptr);
+  BackwardBuffers none;
+  Carve(spec, s, rows, &carver, &none);
+  return carver.bytes();
 }
 
 int64_t ScratchFloats(const Sizes& s) {
@@ -145,29 +143,17 @@ int64_t ScratchFloats(const Sizes& s) {
 
 struct Backward::Space {
   Space(Runner* runner, const Sizes& s, int64_t rows)
-      : context(&runner->kernels().pool(), ScratchFloats(s)), memory(nullptr, std::free) {
-    const ModelSpec& spec = runner->model().spec;
-    memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, BufferBytes(spec, s, rows))));
-    LODE_CHECK(memory != nullptr);
-    std::byte* at = memory.get();
-    ForEachBuffer(spec, s, rows, [&](float* BackwardBuffers::*buffer, int64_t floats) {
-      buffers.*buffer = reinterpret_cast<float*>(at);
-      at += Align(static_cast<uint64_t>(floats) * sizeof(float));
-    });
-    buffers.packed = at;
-    buffers.packed_bytes = s.packed;
-    buffers.turned_floats = s.turned;
-    logits = reinterpret_cast<float*>(at + Align(s.packed));
-    hidden = logits + std::min(rows, kLossRows) * spec.vocabulary;
-    rows_max = rows;
+      : context(&runner->kernels().pool(), ScratchFloats(s)),
+        memory(AllocateAligned(BufferBytes(runner->model().spec, s, rows))),
+        rows_max(rows) {
+    Carver carver(memory.get());
+    Carve(runner->model().spec, s, rows, &carver, &buffers);
   }
 
   kernels::Context context;
-  std::unique_ptr<std::byte, void (*)(void*)> memory;
+  AlignedMemory memory;
   BackwardBuffers buffers;
-  float* logits = nullptr;  // [kLossRows, V]
-  float* hidden = nullptr;  // [kLossRows, D]
-  int64_t rows_max = 0;
+  int64_t rows_max;
 };
 
 void BackwardRun::Linear(std::span<const LinearGrad> products) {
@@ -228,11 +214,11 @@ void Backward::Loss(std::span<const int32_t> rows, const int32_t* targets,
   for (int64_t begin = 0; begin < std::ssize(rows); begin += piece) {
     const int64_t count = std::min(piece, std::ssize(rows) - begin);
     LogitsOf(rows.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
-    kernels::CrossEntropy(space_->context, space_->logits, count, spec.vocabulary, targets + begin,
+    kernels::CrossEntropy(space_->context, w.logits, count, spec.vocabulary, targets + begin,
                           coefficients + begin, log_probabilities + begin,
                           entropies == nullptr ? nullptr : entropies + begin);
     // du is free until the layers' turn.
-    run.Linear({space_->hidden, width, space_->logits, spec.vocabulary, count, width,
+    run.Linear({w.hidden, width, w.logits, spec.vocabulary, count, width,
                 spec.vocabulary, &grad->head, w.du, width});
     for (int64_t i = 0; i < count; ++i) {
       std::memcpy(w.dx + rows[static_cast<size_t>(begin + i)] * width, w.du + i * width, floats);
@@ -242,12 +228,13 @@ void Backward::Loss(std::span<const int32_t> rows, const int32_t* targets,
 
 void Backward::LogitsOf(std::span<const int32_t> rows) {
   const int64_t width = runner_->model().spec.width;
+  const BackwardBuffers& w = space_->buffers;
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(space_->hidden + static_cast<int64_t>(i) * width,
+    std::memcpy(w.hidden + static_cast<int64_t>(i) * width,
                 runner_->workspace().hidden + rows[i] * width,
                 static_cast<size_t>(width) * sizeof(float));
   }
-  runner_->Head(space_->hidden, std::ssize(rows), space_->logits);
+  runner_->Head(w.hidden, std::ssize(rows), w.logits);
 }
 
 void Backward::LogProbabilities(std::span<const int32_t> rows, const int32_t* targets,
@@ -257,7 +244,7 @@ void Backward::LogProbabilities(std::span<const int32_t> rows, const int32_t* ta
   for (size_t begin = 0; begin < rows.size(); begin += piece) {
     const size_t count = std::min(piece, rows.size() - begin);
     LogitsOf(rows.subspan(begin, count));
-    kernels::CrossEntropy(space_->context, space_->logits, static_cast<int64_t>(count),
+    kernels::CrossEntropy(space_->context, space_->buffers.logits, static_cast<int64_t>(count),
                           runner_->model().spec.vocabulary, targets + begin, none.data(),
                           log_probabilities + begin, nullptr);
   }

@@ -54,13 +54,9 @@ struct ModelGrad {
   std::vector<LayerGrad> layers;
 };
 
-// What the forward pass of one layer left: the buffers of a Workspace, and the stream before it.
-struct LayerTape {
+// What the forward pass of one layer left, and the stream before it.
+struct LayerTape : LayerBuffers {
   float* x = nullptr;  // [R, D]
-  float *u = nullptr, *wide = nullptr, *mixed = nullptr, *conv = nullptr, *dt = nullptr;
-  float *scanned = nullptr, *latent = nullptr, *router = nullptr, *slot_weights = nullptr;
-  float *gathered = nullptr, *expert_mid = nullptr, *expert_out = nullptr;
-  int32_t *expert_ids = nullptr, *slot_rows = nullptr;
 };
 
 // Keeps what Runner::Forward computes. With `recompute` only the stream before each layer is kept,
@@ -84,15 +80,15 @@ class Tape {
 
  private:
   void Keep();
-  void Use(const LayerTape& buffers);
+  LayerBuffers& used() { return runner_->workspace(); }  // by the layer that runs
 
   Runner* runner_;
   bool recompute_;
   int64_t rows_ = 0;
   size_t next_ = 0;
-  std::unique_ptr<std::byte, void (*)(void*)> memory_;
+  AlignedMemory memory_;
   std::vector<LayerTape> layers_;
-  LayerTape own_;  // the workspace's
+  LayerBuffers own_;  // the workspace's
 };
 
 struct BackwardOptions {

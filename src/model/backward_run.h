@@ -40,6 +40,8 @@ struct BackwardBuffers {
   float* shared = nullptr;   // of the scan
   float* turned = nullptr;   // transposes of dy
   std::byte* packed = nullptr;  // inputs in panels
+  float* logits = nullptr;      // [rows of a piece, V] of the loss
+  float* hidden = nullptr;      // [rows of a piece, D]
   int64_t turned_floats = 0;
   uint64_t packed_bytes = 0;
 };

@@ -58,46 +58,42 @@ Widths WidthsOf(const ModelSpec& spec) {
   return w;
 }
 
-// Calls take(pointer member, bytes) for each buffer: the one list behind Bytes and the constructor.
-template <class Take>
-void ForEachBuffer(const ModelSpec& spec, const Numerics& numerics, int64_t rows,
-                   const Take& take) {
+// The one list behind Bytes and the constructor.
+void Carve(const ModelSpec& spec, const Numerics& numerics, int64_t rows, Carver* carver,
+           PassBuffers* b) {
   const Widths w = WidthsOf(spec);
-  take(&Workspace::x, rows * spec.width);
-  take(&Workspace::u, rows * spec.width * 2);
-  take(&Workspace::hidden, rows * spec.width);
-  take(&Workspace::wide, rows * w.wide);
-  take(&Workspace::mixed, rows * w.mixed);
-  take(&Workspace::conv, rows * w.conv);
-  take(&Workspace::dt, rows * w.heads);
-  take(&Workspace::latent, rows * w.latent);
-  take(&Workspace::router, rows * w.experts);
-  take(&Workspace::slot_weights, rows * w.slots);
+  b->x = carver->Take<float>(rows * spec.width);
+  b->u = carver->Take<float>(rows * spec.width * 2);
+  b->hidden = carver->Take<float>(rows * spec.width);
+  b->wide = carver->Take<float>(rows * w.wide);
+  b->mixed = carver->Take<float>(rows * w.mixed);
+  b->conv = carver->Take<float>(rows * w.conv);
+  b->dt = carver->Take<float>(rows * w.heads);
+  b->latent = carver->Take<float>(rows * w.latent);
+  b->router = carver->Take<float>(rows * w.experts);
+  b->slot_weights = carver->Take<float>(rows * w.slots);
   // Fused experts keep their inputs as bytes or bfloat16, and one sum for each token.
   const int64_t share = numerics.fused_experts ? 2 : 1;
-  take(&Workspace::gathered, rows * w.slot_input / share);
-  take(&Workspace::expert_mid, rows * w.slot_mid / share);
-  take(&Workspace::expert_out, rows * (numerics.fused_experts ? w.latent : w.slot_input));
+  b->gathered = carver->Take<float>(rows * w.slot_input / share);
+  b->expert_mid = carver->Take<float>(rows * w.slot_mid / share);
+  b->expert_out = carver->Take<float>(rows * (numerics.fused_experts ? w.latent : w.slot_input));
+  b->expert_ids = carver->Take<int32_t>(rows * w.slots);
+  b->slot_rows = carver->Take<int32_t>(rows * w.slots);
+  carver->Take<std::byte>(64);  // a margin
 }
 
-constexpr int kIntegerBuffers = 2;  // expert_ids and slot_rows, each [R, top_k]
-
-uint64_t Align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 uint64_t BufferBytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows) {
-  uint64_t bytes = 0;
-  ForEachBuffer(spec, numerics, rows, [&](float* Workspace::*, int64_t floats) {
-    bytes += Align(static_cast<uint64_t>(floats) * sizeof(float));
-  });
-  return bytes + kIntegerBuffers *
-                     Align(static_cast<uint64_t>(rows * WidthsOf(spec).slots) * sizeof(int32_t));
+  Carver carver(nullptr);
+  PassBuffers none;
+  Carve(spec, numerics, rows, &carver, &none);
+  return carver.bytes();
 }
 
 }  // namespace
 
 uint64_t Workspace::Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
                           int threads) {
-  return Align(BufferBytes(spec, numerics, rows_max) + 64) +
+  return BufferBytes(spec, numerics, rows_max) +
          kernels::Context::ScratchBytes(threads, ScratchFloats(spec, numerics, rows_max),
                                         ActivationBytes(spec, numerics, rows_max));
 }
@@ -139,21 +135,10 @@ int64_t Workspace::ScratchFloats(const ModelSpec& spec, const Numerics& numerics
 }
 
 Workspace::Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows, int threads)
-    : rows_max(rows) {
-  memory_ = static_cast<std::byte*>(
-      std::aligned_alloc(64, Align(BufferBytes(spec, numerics, rows) + 64)));
-  LODE_CHECK(memory_ != nullptr);
-  std::byte* at = memory_;
-  ForEachBuffer(spec, numerics, rows, [&](float* Workspace::*buffer, int64_t floats) {
-    this->*buffer = reinterpret_cast<float*>(at);
-    at += Align(static_cast<uint64_t>(floats) * sizeof(float));
-  });
-  const uint64_t integers = static_cast<uint64_t>(rows * WidthsOf(spec).slots) * sizeof(int32_t);
-  expert_ids = reinterpret_cast<int32_t*>(at);
-  slot_rows = reinterpret_cast<int32_t*>(at + Align(integers));
+    : rows_max(rows), memory_(AllocateAligned(BufferBytes(spec, numerics, rows))) {
+  Carver carver(memory_.get());
+  Carve(spec, numerics, rows, &carver, this);
 }
-
-Workspace::~Workspace() { std::free(memory_); }
 
 Runner::Runner(const Model& model, const Numerics& numerics, ThreadPool* pool, int64_t rows_max)
     : model_(model),

@@ -10,30 +10,14 @@
 #include "base/thread_pool.h"
 #include "kernels/ops.h"
 #include "model/bind.h"
+#include "model/buffers.h"
 #include "model/state.h"
 
 namespace lode::model {
 
-// All the memory that a forward pass of up to `rows_max` rows needs, taken once.
-// Life: belongs to one Runner. Threads: one pass at a time.
-class Workspace {
- public:
-  Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max, int threads);
-  ~Workspace();
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  // What the constructor takes, to the byte.
-  static uint64_t Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
-                        int threads);
-  // Scratch that each thread needs for this model, and what all share for inputs of products.
-  static int64_t ScratchFloats(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
-  static int64_t ActivationBytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
-
-  int64_t rows_max = 0;
-  float* x = nullptr;        // [R, D] residual stream
-  float* u = nullptr;        // [R, 2 D] normed input; the MTP head's concatenation
-  float* hidden = nullptr;   // [R, D] after the final norm
+// What the blocks of one layer write.
+struct LayerBuffers {
+  float* u = nullptr;        // [R, D] normed input; [R, 2 D] for the MTP head's concatenation
   float* wide = nullptr;     // [R, widest projection]
   float* mixed = nullptr;    // [R, widest block output before its last projection]
   float* conv = nullptr;     // [R, C]
@@ -48,9 +32,33 @@ class Workspace {
   float* expert_out = nullptr;    // [R top_k, X]
   // Of a Mamba layer before its gated norm, [R, inner], where somebody wants it (model/backward.h).
   float* scanned = nullptr;
+};
+
+// And what goes from layer to layer.
+struct PassBuffers : LayerBuffers {
+  float* x = nullptr;       // [R, D] residual stream
+  float* hidden = nullptr;  // [R, D] after the final norm
+};
+
+// All the memory that a forward pass of up to `rows_max` rows needs, taken once.
+// Life: belongs to one Runner. Threads: one pass at a time.
+class Workspace : public PassBuffers {
+ public:
+  Workspace(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max, int threads);
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // What the constructor takes, to the byte.
+  static uint64_t Bytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max,
+                        int threads);
+  // Scratch that each thread needs for this model, and what all share for inputs of products.
+  static int64_t ScratchFloats(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
+  static int64_t ActivationBytes(const ModelSpec& spec, const Numerics& numerics, int64_t rows_max);
+
+  int64_t rows_max = 0;
 
  private:
-  std::byte* memory_ = nullptr;
+  AlignedMemory memory_;
 };
 
 // What one forward pass computes.

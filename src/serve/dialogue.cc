@@ -52,7 +52,9 @@ Result<void> AddAssistant(const Fields& fields, Json* normal) {
 Result<Json> NormalMessage(const Fields& fields) {
   LODE_ASSIGN(const auto role, fields.String("role"));
   if (!role) return fields.Bad("role", "is missing");
-  std::string name = *role == "developer" ? "system" : *role == "function" ? "tool" : *role;
+  std::string name = role.value_or("");
+  if (name == "developer") name = "system";
+  if (name == "function") name = "tool";
   if (name != "system" && name != "user" && name != "assistant" && name != "tool") {
     return fields.Bad("role", "is " + Quote(*role, 40) +
                                   ", and may be system, developer, user, assistant or tool");
