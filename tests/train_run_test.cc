@@ -13,15 +13,15 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "formats/hf_checkpoint.h"
-#include "tune/pretrain.h"
+#include "tune/run.h"
 
 namespace lode {
 namespace {
 
 namespace fs = std::filesystem;
-using tune::PretrainConfig;
-using tune::Pretraining;
-using tune::PretrainReport;
+using tune::RunConfig;
+using tune::TrainingRun;
+using tune::RunReport;
 
 Json TinyConfig() {
   return {{"model_type", "nemotron_h"},
@@ -69,9 +69,9 @@ class TrainRun : public ::testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
 
   // A run in `name`; stopped by the user after step `stop` (0: never).
-  Result<PretrainReport> Run(const std::string& name, bool resume = false, int64_t stop = 0) {
+  Result<RunReport> Run(const std::string& name, bool resume = false, int64_t stop = 0) {
     notes_.clear();
-    LODE_ASSIGN(const auto run, Pretraining::Open(config_));
+    LODE_ASSIGN(const auto run, TrainingRun::Open(config_));
     int64_t step = 0;
     tune::Watcher watcher;
     watcher.step = [&](const tune::StepProgress& p) { step = p.metrics.step; };
@@ -108,7 +108,7 @@ class TrainRun : public ::testing::Test {
   }
 
   std::string folder_;
-  PretrainConfig config_;
+  RunConfig config_;
   std::vector<std::string> notes_, samples_;
 };
 
@@ -118,7 +118,7 @@ TEST_F(TrainRun, LearnsAndWritesAModelThatOpens) {
   config_.sample_tokens = 40;
   const auto report = Run("a");
   ASSERT_TRUE(report.ok()) << report.error().ToString();
-  EXPECT_LT(report->loss, 0.6);  // of about 3 before
+  EXPECT_LT(report->last.loss, 0.6);  // of about 3 before
   ASSERT_EQ(samples_.size(), 1u);
   EXPECT_NE(samples_[0].find("sheep"), std::string::npos) << samples_[0];
   auto source = api::OpenSource(report->model);
@@ -186,7 +186,7 @@ TEST_F(TrainRun, RefusesWhatIsAnotherRun) {
   const std::string before = Bytes("a/checkpoints/step-5/run.json");
   EXPECT_NE(ErrorOf("a", false).find("there is a run in it already"), std::string::npos);
   EXPECT_NE(ErrorOf("none").find("there is no run to go on with"), std::string::npos);
-  const PretrainConfig config = config_;
+  const RunConfig config = config_;
   config_.batch = 8;
   EXPECT_NE(ErrorOf("a").find("was made with train.batch = 4, not 8"), std::string::npos);
   config_ = config;
@@ -248,7 +248,7 @@ TEST_F(TrainRun, GoesOnFromAModelOfItsOwn) {
   config_.peak = config_.lowest = 0.0;
   const auto second = Run("b");
   ASSERT_TRUE(second.ok()) << second.error().ToString();
-  EXPECT_NEAR(second->loss, first->loss, 1e-5);
+  EXPECT_NEAR(second->last.loss, first->last.loss, 1e-5);
 }
 
 }  // namespace

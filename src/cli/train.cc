@@ -1,4 +1,5 @@
 // lode train: runs a recipe from a file of settings, and shows it at work.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -7,7 +8,7 @@
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/verbs.h"
-#include "tune/pretrain.h"
+#include "tune/run.h"
 
 namespace lode::cli {
 namespace {
@@ -26,20 +27,16 @@ std::string Duration(double seconds) {
 
 std::string Count(int64_t number) { return WithThousands(static_cast<uint64_t>(number)); }
 
-std::string PlanText(const tune::Pretraining& run) {
-  const tune::PretrainPlan& plan = run.plan();
-  const tune::PretrainConfig& config = run.config();
+std::string PlanText(const tune::TrainingRun& run) {
+  const tune::RunPlan& plan = run.plan();
+  const tune::RunConfig& config = run.config();
   std::string text = "model      " + plan.layers + ", " + Count(plan.parameters) +
                      " parameters, vocabulary of " + Count(plan.vocabulary) + "\n";
-  text += "data       " + Count(plan.training_tokens) + " tokens in " + Count(plan.documents) +
-          (plan.documents == 1 ? " document, " : " documents, ") + Count(plan.held_out_tokens) +
-          " held out\n";
-  text += "run        " + Count(config.steps) + " steps of " + Count(config.batch) + " x " +
-          Count(config.sequence) + " tokens, " +
-          Format("%.1f times the text, %.3g operations each, %d threads\n",
-                 static_cast<double>(config.steps * config.batch * config.sequence) /
-                     static_cast<double>(plan.training_tokens),
-                 plan.flops_per_step, plan.threads);
+  text += "data       " + plan.lesson + "\n";
+  text +=
+      "run        " + Count(config.steps) + " steps of " + Count(config.batch) + " x " +
+      Count(config.sequence) +
+      Format(" tokens, %.3g operations a token, %d threads\n", plan.flops_per_row, plan.threads);
   text += "memory     " + HumanBytesBinary(plan.bytes()) + "\n";
   for (const auto& [what, bytes] : plan.memory) {
     text += Format("%18s", WithThousands(bytes).c_str()) + "  " + what + "\n";
@@ -58,10 +55,15 @@ class Display {
     const std::chrono::duration<double> since = now - drawn_;
     if (!p.metrics.skipped && !last && since.count() < (terminal_ ? 0.2 : 10.0)) return;
     drawn_ = now;
-    std::string line = Format(
-        "step %lld/%lld  loss %.4f  norm %.2f  lr %.2e  %.0f tok/s  %.1f GFLOP/s",
-        static_cast<long long>(p.metrics.step), static_cast<long long>(p.steps), p.smooth_loss,
-        p.metrics.norm, p.metrics.rate, p.metrics.tokens_per_second, p.flops_per_second / 1e9);
+    const auto& more = p.metrics.more;
+    const auto reward =
+        std::find_if(more.begin(), more.end(), [](const auto& m) { return m.first == "reward"; });
+    std::string line =
+        Format("step %lld/%lld  %s %.4f  norm %.2f  lr %.2e  %.0f tok/s  %.1f GFLOP/s",
+               static_cast<long long>(p.metrics.step), static_cast<long long>(p.steps),
+               reward == more.end() ? "loss" : "reward",
+               reward == more.end() ? p.smooth_loss : reward->second, p.metrics.norm,
+               p.metrics.rate, p.metrics.tokens_per_second, p.flops_per_second / 1e9);
     if (p.peak_share > 0.0) line += Format(" (%.0f %% of peak)", 100.0 * p.peak_share);
     if (p.metrics.imbalance > 0.0) line += Format("  experts %+.0f %%", 100 * p.metrics.imbalance);
     line += "  " + Duration(p.seconds_left) + " left";
@@ -75,9 +77,11 @@ class Display {
     drawing_ = true;
   }
   void Evaluation(const tune::EvaluationMetrics& m) {
-    Line(Format("step %lld: held-out loss %.4f nats a token, %.4f a byte%s",
-                static_cast<long long>(m.step), m.loss, m.nats_per_byte,
-                m.best ? ", the best so far" : ""));
+    const std::string judged = m.rewarded() ? Format("held-out reward %.4f", m.reward)
+                                            : Format("held-out loss %.4f nats a token, %.4f a byte",
+                                                     m.loss, m.nats_per_byte);
+    Line(Format("step %lld: ", static_cast<long long>(m.step)) + judged +
+         (m.best ? ", the best so far" : ""));
   }
   void Sample(int64_t step, const std::string& text) {
     Line(Format("step %lld writes:", static_cast<long long>(step)) + "\n" + text + "\n");
@@ -93,10 +97,10 @@ class Display {
   Clock::time_point drawn_ = {};
 };
 
-Result<void> CheckRun(tune::Pretraining& run) {
+Result<void> CheckRun(tune::TrainingRun& run) {
   constexpr int64_t kSteps = 3;
-  const double seconds = run.MeasureStep(kSteps);
-  const tune::PretrainConfig& config = run.config();
+  LODE_ASSIGN(const double seconds, run.MeasureStep(kSteps));
+  const tune::RunConfig& config = run.config();
   Print(PlanText(run) +
         Format("time       %.3g s a step, %.0f tok/s, ", seconds,
                static_cast<double>(config.batch * config.sequence) / seconds) +
@@ -107,7 +111,7 @@ Result<void> CheckRun(tune::Pretraining& run) {
 
 Result<void> RunTrain(const Flags& flags) {
   LODE_ASSIGN(const tune::Settings settings, tune::Settings::Read(flags.file, flags.sets));
-  tune::PretrainConfig config;
+  tune::RunConfig config;
   LODE_TRY(config.Keys().Fill(settings));
   std::string folder = !flags.resume.empty() ? flags.resume : flags.out;
   if (folder.empty() && !config.out.all.empty()) folder = config.out.all.front();
@@ -115,7 +119,7 @@ Result<void> RunTrain(const Flags& flags) {
     return Error(Code::kBadInput, "it is not said where the run writes",
                  "give --out FOLDER, or output.folder in the settings");
   }
-  LODE_ASSIGN(const auto run, tune::Pretraining::Open(config));
+  LODE_ASSIGN(const auto run, tune::TrainingRun::Open(config));
   if (flags.check) return CheckRun(*run);
   std::fputs(PlanText(*run).c_str(), stderr);
   Display display;
@@ -125,7 +129,7 @@ Result<void> RunTrain(const Flags& flags) {
   watcher.sample = [&](int64_t step, const std::string& text) { display.Sample(step, text); };
   watcher.note = [&](const std::string& note) { display.Line(note); };
   watcher.stopped = [] { return Interrupted().load(); };
-  LODE_ASSIGN(const tune::PretrainReport report, run->Run(folder, !flags.resume.empty(), watcher));
+  LODE_ASSIGN(const tune::RunReport report, run->Run(folder, !flags.resume.empty(), watcher));
   if (report.stopped) {
     display.Line(Format("stopped after step %lld", static_cast<long long>(report.state.step)) +
                  "; go on with: lode train " + flags.file + " --resume " + folder);
@@ -136,8 +140,12 @@ Result<void> RunTrain(const Flags& flags) {
                         static_cast<long long>(report.state.since_best),
                         static_cast<long long>(report.state.best_step)));
   }
+  const tune::EvaluationMetrics& last = report.last;
   Print(report.model + Format(": %lld steps in ", static_cast<long long>(report.state.step)) +
-        Duration(report.state.seconds) + Format(", held-out loss %.4f\n", report.loss));
+        Duration(report.state.seconds) +
+        (last.rewarded()   ? Format(", held-out reward %.4f\n", last.reward)
+         : last.tokens > 0 ? Format(", held-out loss %.4f\n", last.loss)
+                           : "\n"));
   return {};
 }
 

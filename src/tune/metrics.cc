@@ -22,11 +22,18 @@ Json ToJson(const StepMetrics& m) {
                {"balance", m.balance}, {"grad_norm", Finite(m.norm)},
                {"lr", m.rate},         {"tokens_per_second", m.tokens_per_second},
                {"seconds", m.seconds}, {"imbalance", m.imbalance}};
+  for (const auto& [name, value] : m.more) line[name] = Finite(value);
   if (m.skipped) line["skipped"] = true;
   return line;
 }
 
 Json ToJson(const EvaluationMetrics& m) {
+  if (m.rewarded()) {
+    return {{"step", m.step},
+            {"held_out_reward", m.reward},
+            {"held_out_tokens", m.tokens},
+            {"best", m.best}};
+  }
   return {{"step", m.step},
           {"held_out_loss", Finite(m.loss)},
           {"held_out_nats_per_byte", Finite(m.nats_per_byte)},

@@ -4,8 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -18,6 +21,10 @@ struct StepMetrics {
   double seconds = 0.0, tokens_per_second = 0.0;
   double imbalance = 0.0;  // of the worst router: the fullest expert's rows over the mean, less 1
   bool skipped = false;
+  int64_t tokens = 0;  // that were learnt from, or drawn
+  int64_t rows = 0;    // that went forward and back; 0: not known
+  // What else the lesson has to say, by name.
+  std::vector<std::pair<std::string, double>> more;
 };
 Json ToJson(const StepMetrics& metrics);
 
@@ -27,6 +34,12 @@ struct EvaluationMetrics {
   double nats_per_byte = 0.0;  // of text
   int64_t tokens = 0;
   bool best = false;
+  // Of answers, the mean; not a number where there is nothing but a loss.
+  double reward = std::numeric_limits<double>::quiet_NaN();
+
+  bool rewarded() const { return reward == reward; }
+  // What shall be small.
+  double cost() const { return rewarded() ? -reward : loss; }
 };
 Json ToJson(const EvaluationMetrics& metrics);
 

@@ -1,5 +1,6 @@
 #include "tune/record.h"
 
+#include <list>
 #include <string_view>
 
 #include "base/file.h"
@@ -10,6 +11,9 @@ namespace {
 
 constexpr auto kDrawEvery = std::chrono::seconds(15);
 
+// Of what lessons say besides, what has curves of its own.
+constexpr const char* kDrawn[] = {"reward", "entropy", "answer_tokens"};
+
 StepMetrics StepOf(const Json& line) {
   StepMetrics m;
   m.step = GetInt(line, "step");
@@ -19,6 +23,9 @@ StepMetrics StepOf(const Json& line) {
   m.tokens_per_second = GetDouble(line, "tokens_per_second");
   m.imbalance = GetDouble(line, "imbalance");
   m.skipped = GetBool(line, "skipped");
+  for (const char* name : kDrawn) {
+    if (FindKey(line, name) != nullptr) m.more.emplace_back(name, GetDouble(line, name));
+  }
   return m;
 }
 
@@ -27,6 +34,7 @@ EvaluationMetrics EvaluationOf(const Json& line) {
   m.step = GetInt(line, "step");
   m.loss = GetDouble(line, "held_out_loss");
   m.nats_per_byte = GetDouble(line, "held_out_nats_per_byte");
+  if (FindKey(line, "held_out_reward") != nullptr) m.reward = GetDouble(line, "held_out_reward");
   return m;
 }
 
@@ -49,7 +57,7 @@ Result<void> Record::ReadBack(const std::string& path, uint64_t bytes) {
     if (line.empty()) continue;
     auto parsed = ParseJson(line);
     if (!parsed.ok()) return std::move(parsed.error().AddContext(path));
-    if (FindKey(*parsed, "held_out_loss") != nullptr) {
+    if (FindKey(*parsed, "held_out_tokens") != nullptr) {
       Plot(EvaluationOf(*parsed));
     } else {
       Plot(StepOf(*parsed));
@@ -67,20 +75,29 @@ void Record::Plot(const StepMetrics& m) {
   rate_.Add(step, m.rate);
   speed_.Add(step, m.tokens_per_second);
   imbalance_.Add(step, m.imbalance);
+  for (const auto& [name, value] : m.more) {
+    for (const char* drawn : kDrawn) {
+      if (name == drawn) more_[name].Add(step, value);
+    }
+  }
 }
 
 void Record::Plot(const EvaluationMetrics& m) {
   last_evaluation_ = m;
-  held_out_.Add(static_cast<double>(m.step), m.loss);
+  held_out_.Add(static_cast<double>(m.step), m.rewarded() ? m.reward : m.loss);
 }
 
 Result<void> Record::Add(const StepMetrics& m) {
   LODE_TRY(metrics_->Append(ToJson(m)));
   Plot(m);
-  const Scalar scalars[] = {
+  std::vector<Scalar> scalars = {
       {"train/loss", m.loss},           {"train/balance", m.balance},
       {"train/grad_norm", m.norm},      {"train/learning_rate", m.rate},
       {"train/imbalance", m.imbalance}, {"speed/tokens_per_second", m.tokens_per_second}};
+  std::list<std::string> tags;  // that the scalars look at
+  for (const auto& [name, value] : m.more) {
+    scalars.push_back({tags.emplace_back("train/" + name), value});
+  }
   LODE_TRY(events_->Append(m.step, scalars));
   if (std::chrono::steady_clock::now() - drawn_ < kDrawEvery) return {};
   return Draw();
@@ -89,7 +106,9 @@ Result<void> Record::Add(const StepMetrics& m) {
 Result<void> Record::Add(const EvaluationMetrics& m) {
   LODE_TRY(metrics_->Append(ToJson(m)));
   Plot(m);
-  const Scalar scalars[] = {{"held_out/loss", m.loss}, {"held_out/nats_per_byte", m.nats_per_byte}};
+  std::vector<Scalar> scalars = {{"held_out/loss", m.loss},
+                                 {"held_out/nats_per_byte", m.nats_per_byte}};
+  if (m.rewarded()) scalars = {{"held_out/reward", m.reward}};
   return events_->Append(m.step, scalars);
 }
 
@@ -97,17 +116,27 @@ Result<void> Record::Draw() {
   drawn_ = std::chrono::steady_clock::now();
   std::string summary =
       Format("step %lld, loss %.4f", static_cast<long long>(last_step_.step), last_step_.loss);
-  if (last_evaluation_.step > 0) {
-    summary +=
-        Format("; held out %.4f nats a token, %.4f a byte, at step %lld", last_evaluation_.loss,
-               last_evaluation_.nats_per_byte, static_cast<long long>(last_evaluation_.step));
+  const auto evaluated = static_cast<long long>(last_evaluation_.step);
+  if (evaluated > 0 && last_evaluation_.rewarded()) {
+    summary += Format("; held-out reward %.4f at step %lld", last_evaluation_.reward, evaluated);
+  } else if (evaluated > 0) {
+    summary += Format("; held out %.4f nats a token, %.4f a byte, at step %lld",
+                      last_evaluation_.loss, last_evaluation_.nats_per_byte, evaluated);
   }
-  const std::vector<Chart> charts = {
-      {"Loss, nats a token", {{"training", &loss_}, {"held out", &held_out_, true}}},
+  std::vector<Chart> charts;
+  if (more_.contains("reward")) {
+    charts = {{"Reward", {{"training", &more_["reward"]}, {"held out", &held_out_, true}}},
+              {"Entropy, nats a token", {{"entropy", &more_["entropy"]}}},
+              {"Tokens of an answer", {{"tokens", &more_["answer_tokens"]}}}};
+  } else {
+    charts = {{"Loss, nats a token", {{"training", &loss_}, {"held out", &held_out_, true}}}};
+  }
+  const std::vector<Chart> common = {
       {"Norm of the gradient", {{"norm", &norm_}}, true},
       {"Learning rate", {{"rate", &rate_}}},
       {"Tokens a second", {{"speed", &speed_}}},
       {"Fullest expert over the mean, less 1", {{"imbalance", &imbalance_}}}};
+  charts.insert(charts.end(), common.begin(), common.end());
   return WriteFileAtomic(folder_ + "/curves.html", CurvesPage(folder_, summary, charts));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -37,6 +38,7 @@ class Record {
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<EventFile> events_;
   Series loss_, held_out_, norm_, rate_, speed_, imbalance_;
+  std::map<std::string, Series> more_;
   StepMetrics last_step_;
   EvaluationMetrics last_evaluation_;
   std::chrono::steady_clock::time_point drawn_;

@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "base/file.h"
-#include "tune/pretrain_config.h"
+#include "tune/run_config.h"
 
 namespace lode::tune {
 namespace {
 
 // What settings do to a config of pretraining: the error, or nothing.
-std::string Fill(PretrainConfig* config, std::string_view text,
+std::string Fill(RunConfig* config, std::string_view text,
                  const std::vector<std::string>& sets = {}) {
   const auto settings = Settings::Parse(text, "runs/a.toml", sets);
   if (!settings.ok()) return settings.error().ToString();
@@ -20,12 +20,12 @@ std::string Fill(PretrainConfig* config, std::string_view text,
   return filled.ok() ? "" : filled.error().ToString();
 }
 std::string ErrorOf(std::string_view text, const std::vector<std::string>& sets = {}) {
-  PretrainConfig config;
+  RunConfig config;
   return Fill(&config, text, sets);
 }
 
 TEST(Settings, ReachTheConfigAndTheCommandLineGoesBeforeTheFile) {
-  PretrainConfig config;
+  RunConfig config;
   EXPECT_EQ(Fill(&config,
                  "[model]\nhidden_size = 64\nhybrid_override_pattern = 'ME'\n"
                  "[data]\ntraining = ['a.txt', '/b']\n[train]\nsteps = 1_000\nrecompute = true\n"
@@ -88,7 +88,7 @@ TEST(Settings, SayWhereAFileIsNoToml) {
 }
 
 TEST(Settings, KnowWhatDiffersFromARunBefore) {
-  PretrainConfig before, now;
+  RunConfig before, now;
   now.threads = 3;
   now.recompute = true;
   EXPECT_TRUE(Differences(now.Keys(), before.Keys().Values()).empty());
@@ -103,7 +103,7 @@ TEST(Settings, KnowWhatDiffersFromARunBefore) {
 }
 
 TEST(Settings, ContradictionsAreSentences) {
-  PretrainConfig config;
+  RunConfig config;
   EXPECT_FALSE(config.Check().ok());  // no text
   config.training.all = {"a.txt"};
   EXPECT_FALSE(config.Check().ok());  // no model
@@ -125,7 +125,7 @@ TEST(Settings, ContradictionsAreSentences) {
 TEST(Settings, AreAllInTheDocument) {
   const auto document = ReadFile(LODE_SOURCE_DIR "/docs/training.md");
   ASSERT_TRUE(document.ok());
-  PretrainConfig config;
+  RunConfig config;
   const std::string table = config.Keys().Markdown();
   EXPECT_NE(document->find(table), std::string::npos) << table;
 }

@@ -17,7 +17,8 @@
 #include "runtime/engine.h"
 #include "runtime/sampling/sampler.h"
 #include "train/fresh.h"
-#include "tune/pretrain.h"
+#include "tune/run.h"
+#include "tune/text_lesson.h"
 
 namespace lode::tune {
 namespace {
@@ -56,31 +57,31 @@ void Complete(int32_t vocabulary, int64_t sequence, const text::Tokenizer& token
 
 }  // namespace
 
-uint64_t PretrainPlan::bytes() const {
+uint64_t RunPlan::bytes() const {
   uint64_t all = 0;
   for (const auto& [what, bytes] : memory) all += bytes;
   return all;
 }
 
-Pretraining::~Pretraining() {
+TrainingRun::~TrainingRun() {
   if (lock_ >= 0) close(lock_);
 }
 
-Result<std::unique_ptr<Pretraining>> Pretraining::Open(const PretrainConfig& config) {
+Result<std::unique_ptr<TrainingRun>> TrainingRun::Open(const RunConfig& config) {
   LODE_TRY(config.Check());
-  std::unique_ptr<Pretraining> run(new Pretraining());
+  std::unique_ptr<TrainingRun> run(new TrainingRun());
   run->config_ = config;
   run->fields_ = run->config_.Keys();
   run->schedule_ = config.Schedule();
   if (!config.from.all.empty()) {
     LODE_ASSIGN(run->source_, api::OpenSource(config.from.all.front()));
   }
-  LODE_TRY(run->OpenCorpus());
+  LODE_TRY(run->OpenLesson());
   LODE_TRY(run->OpenModel());
   return run;
 }
 
-Result<void> Pretraining::OpenCorpus() {
+Result<void> TrainingRun::OpenLesson() {
   CorpusOptions options;
   options.training = config_.training.all;
   options.held_out = config_.held_out.all;
@@ -91,22 +92,24 @@ Result<void> Pretraining::OpenCorpus() {
   options.checkpoint = source_.get();
   options.sequence = config_.sequence;
   options.seed = static_cast<uint64_t>(config_.seed);
-  LODE_ASSIGN(corpus_, Corpus::Read(options));
+  LODE_ASSIGN(auto corpus, Corpus::Read(options));
+  lesson_ = std::make_unique<TextLesson>(
+      std::move(corpus), TextLessonOptions{config_.batch, config_.sequence, config_.batch_each()});
   return {};
 }
 
-Result<void> Pretraining::OpenModel() {
+Result<void> TrainingRun::OpenModel() {
   Json config = source_ != nullptr ? source_->config() : config_.model;
   const std::string name = source_ != nullptr ? source_->path() : "[model]";
   if (source_ == nullptr) {
-    Complete(corpus_->tokenizer().vocab_size(), config_.sequence, corpus_->tokenizer(), &config);
+    Complete(lesson_->tokenizer().vocab_size(), config_.sequence, lesson_->tokenizer(), &config);
   }
   auto light = std::make_shared<ConfigSource>(name, config);
   LODE_ASSIGN(const model::ModelSpec spec, model::ReadSpec(*light));
-  if (spec.vocabulary < corpus_->tokenizer().vocab_size()) {
+  if (spec.vocabulary < lesson_->tokenizer().vocab_size()) {
     return Error(Code::kBadInput,
                  Format("the model has %lld tokens, but its text needs %d",
-                        static_cast<long long>(spec.vocabulary), corpus_->tokenizer().vocab_size()),
+                        static_cast<long long>(spec.vocabulary), lesson_->tokenizer().vocab_size()),
                  "leave model.vocab_size out");
   }
   plan_.layers = model::PatternOf(spec);
@@ -127,18 +130,16 @@ Result<void> Pretraining::OpenModel() {
   weights_ = std::make_unique<WeightList>(model_.get(), &trainer_->parameters());
   const api::CostModel cost(*model_, model::Numerics());
   // Forward once, back twice.
-  plan_.flops_per_step =
-      3.0 * cost.Step(config_.batch, config_.sequence, 0, config_.batch * config_.sequence).flops();
-  return {};
+  plan_.flops_per_row = 3.0 * cost.Step(1, config_.sequence, 0, config_.sequence).flops() /
+                        static_cast<double>(config_.sequence);
+  return lesson_->Begin(*model_, trainer_.get(), plan_.threads);
 }
 
-Result<void> Pretraining::Plan(const model::ModelSpec& spec) {
+Result<void> TrainingRun::Plan(const model::ModelSpec& spec) {
   const train::TrainerOptions options = config_.TrainerOptions();
   plan_.parameters = train::Parameters::Count(spec);
-  plan_.vocabulary = corpus_->tokenizer().vocab_size();
-  plan_.training_tokens = corpus_->training_tokens();
-  plan_.held_out_tokens = corpus_->held_out_tokens();
-  plan_.documents = corpus_->documents();
+  plan_.vocabulary = lesson_->tokenizer().vocab_size();
+  plan_.lesson = lesson_->Summary();
   const uint64_t weights = train::Parameters::Bytes(spec);
   const uint64_t moments = train::AdamW::Bytes(plan_.parameters);
   const uint64_t tape = model::Tape::Bytes(spec, options.rows_max, options.recompute);
@@ -149,7 +150,7 @@ Result<void> Pretraining::Plan(const model::ModelSpec& spec) {
                   {"activations at work, states", trainer - weights - moments - tape},
                   {"the copy that a checkpoint is written from",
                    3 * static_cast<uint64_t>(plan_.parameters) * sizeof(float)},
-                  {"tokens of the text", corpus_->bytes()}};
+                  {"what is learnt from", lesson_->Bytes(spec, plan_.threads)}};
   if (config_.sample_every > 0) {
     runtime::EngineOptions engine;
     engine.threads = plan_.threads;
@@ -167,11 +168,11 @@ Result<void> Pretraining::Plan(const model::ModelSpec& spec) {
                                  : "set train.recompute, or raise train.accumulate");
 }
 
-RunIdentity Pretraining::Identity() {
-  return {fields_.Values(), model_->source->config(), corpus_->digest()};
+RunIdentity TrainingRun::Identity() {
+  return {fields_.Values(), model_->source->config(), lesson_->digest()};
 }
 
-Result<void> Pretraining::Begin(const std::string& folder, bool resume, const Watcher& watcher) {
+Result<void> TrainingRun::Begin(const std::string& folder, bool resume, const Watcher& watcher) {
   folder_ = folder;
   const std::string checkpoints = folder + "/checkpoints", metrics = folder + "/metrics.jsonl";
   if (!resume && (FileExists(metrics) || !Checkpoints::Steps(checkpoints).empty())) {
@@ -189,14 +190,14 @@ Result<void> Pretraining::Begin(const std::string& folder, bool resume, const Wa
     return Error(Code::kBadInput, folder + ": another run is at work in it");
   }
   checkpoints_ = std::make_unique<Checkpoints>(checkpoints, weights_.get(), &trainer_->optimizer(),
-                                               corpus_->files(), Identity(), config_.keep);
+                                               lesson_->files(), Identity(), config_.keep);
   if (resume) LODE_TRY(Resume(watcher));
   LODE_ASSIGN(record_, Record::Open(folder, state_.step, state_.metrics_bytes));
   peak_flops_ = api::MeasurePeak(pool_.get(), kernels::ActiveIsa(), kernels::Peak::kF32);
   return {};
 }
 
-Result<void> Pretraining::Resume(const Watcher& watcher) {
+Result<void> TrainingRun::Resume(const Watcher& watcher) {
   const auto check = [this](const RunIdentity& saved) -> Result<void> {
     const std::vector<Difference> differences = Differences(fields_, saved.settings);
     if (!differences.empty()) {

@@ -1,4 +1,4 @@
-#include "tune/pretrain.h"
+#include "tune/run.h"
 
 #include <algorithm>
 #include <chrono>
@@ -25,12 +25,11 @@ constexpr double kSmooth = 0.98;  // of the running mean of losses
 
 }  // namespace
 
-Result<PretrainReport> Pretraining::Run(const std::string& folder, bool resume,
-                                        const Watcher& watcher) {
+Result<RunReport> TrainingRun::Run(const std::string& folder, bool resume, const Watcher& watcher) {
   LODE_TRY(Begin(folder, resume, watcher));
   bool stopped = false, patient = true;
   while (state_.step < config_.steps && !stopped && patient) {
-    const StepMetrics metrics = Step();
+    LODE_ASSIGN(const StepMetrics metrics, Step());
     Count(metrics);
     LODE_TRY(Report(metrics, watcher));
     const bool last = state_.step == config_.steps;
@@ -49,41 +48,18 @@ Result<PretrainReport> Pretraining::Run(const std::string& folder, bool resume,
   return Finish(stopped && state_.step < config_.steps, watcher);
 }
 
-// One update: the batch in pieces, then the optimizer. A loss or gradient that is no number changes
-// nothing.
-StepMetrics Pretraining::Step() {
+Result<StepMetrics> TrainingRun::Step() {
   const auto start = Clock::now();
-  const int64_t each = config_.batch_each();
-  const auto tokens = static_cast<double>(config_.batch * config_.sequence);
   StepMetrics metrics;
-  metrics.rate = schedule_.At(state_.step);
-  train::PackedBatch batch;
-  for (int64_t first = 0; first < config_.batch; first += each) {
-    batch.Clear();
-    batch.share = 1.0 / static_cast<double>(config_.accumulate);
-    for (int64_t row = first; row < first + each; ++row) {
-      corpus_->AddTraining(state_.step, row, static_cast<float>(1.0 / tokens), &batch);
-    }
-    const train::BatchReport report = trainer_->Gather(batch);
-    metrics.loss += report.loss - report.balance;
-    metrics.balance += report.balance;
-  }
-  metrics.imbalance = Imbalance();
-  if (std::isfinite(metrics.loss)) {
-    const train::UpdateReport update = trainer_->Update(metrics.rate);
-    metrics.norm = update.norm;
-    metrics.skipped = update.skipped;
-  } else {
-    trainer_->Discard();
-    metrics.skipped = true;
-  }
   metrics.step = state_.step + 1;
+  metrics.rate = schedule_.At(state_.step);
+  LODE_TRY(lesson_->Step(&metrics));
   metrics.seconds = SecondsSince(start);
-  metrics.tokens_per_second = tokens / metrics.seconds;
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.seconds;
   return metrics;
 }
 
-void Pretraining::Count(const StepMetrics& metrics) {
+void TrainingRun::Count(const StepMetrics& metrics) {
   state_.step = metrics.step;
   state_.seconds += metrics.seconds;
   state_.skips += metrics.skipped ? 1 : 0;
@@ -94,13 +70,14 @@ void Pretraining::Count(const StepMetrics& metrics) {
                            : kSmooth * state_.smooth_loss + (1.0 - kSmooth) * metrics.loss;
 }
 
-Result<void> Pretraining::Report(const StepMetrics& metrics, const Watcher& watcher) {
+Result<void> TrainingRun::Report(const StepMetrics& metrics, const Watcher& watcher) {
   LODE_TRY(record_->Add(metrics));
   StepProgress progress;
   progress.metrics = metrics;
   progress.steps = config_.steps;
   progress.smooth_loss = state_.smooth_loss;
-  progress.flops_per_second = plan_.flops_per_step / metrics.seconds;
+  progress.flops_per_second =
+      plan_.flops_per_row * static_cast<double>(metrics.rows) / metrics.seconds;
   if (peak_flops_ > 0.0) progress.peak_share = progress.flops_per_second / peak_flops_;
   progress.seconds_left = state_.seconds / static_cast<double>(state_.step) *
                           static_cast<double>(config_.steps - state_.step);
@@ -114,41 +91,26 @@ Result<void> Pretraining::Report(const StepMetrics& metrics, const Watcher& watc
       "lower schedule.peak or optimizer.norm_max, and go on from the last checkpoint");
 }
 
-Result<void> Pretraining::Evaluate(int64_t sequences_max, const Watcher& watcher) {
-  const int64_t all = corpus_->held_out();
-  if (all == 0) return {};
-  const int64_t count = sequences_max > 0 ? std::min(sequences_max, all) : all;
+Result<void> TrainingRun::Evaluate(int64_t most, const Watcher& watcher) {
   EvaluationMetrics metrics;
   metrics.step = state_.step;
-  double nats = 0.0, bytes = 0.0;
-  train::PackedBatch batch;
-  for (int64_t first = 0; first < count; first += config_.batch_each()) {
-    batch.Clear();
-    for (int64_t i = first; i < std::min(count, first + config_.batch_each()); ++i) {
-      corpus_->AddHeldOut(i * all / count, 1.0f, &batch);
-    }
-    nats += trainer_->Evaluate(batch).loss;
-    metrics.tokens += std::ssize(batch.targets);
-    for (const int32_t target : batch.targets) {
-      bytes += static_cast<double>(corpus_->BytesOf(target));
-    }
-  }
-  metrics.loss = loss_ = nats / static_cast<double>(metrics.tokens);
-  metrics.nats_per_byte = nats / bytes;
-  metrics.best = metrics.loss < state_.best_loss;
+  LODE_ASSIGN(const bool judged, lesson_->Evaluate(most, &metrics));
+  if (!judged) return {};
+  metrics.best = metrics.cost() < state_.best_loss;
   state_.since_best = metrics.best ? 0 : state_.since_best + 1;
   if (metrics.best) {
-    state_.best_loss = metrics.loss;
+    state_.best_loss = metrics.cost();
     state_.best_step = state_.step;
   }
+  last_ = metrics;
   LODE_TRY(record_->Add(metrics));
   watcher.evaluation(metrics);
   return {};
 }
 
 // The model as it is now goes on with a text, by the runtime's own passes and sampler.
-Result<void> Pretraining::Sample(const Watcher& watcher) {
-  const text::Tokenizer& tokenizer = corpus_->tokenizer();
+Result<void> TrainingRun::Sample(const Watcher& watcher) {
+  const text::Tokenizer& tokenizer = lesson_->tokenizer();
   LODE_ASSIGN(std::vector<int32_t> tokens, tokenizer.Encode(config_.sample_prompt));
   if (tokens.empty()) tokens.push_back(tokenizer.eos_id().value_or(0));
   runtime::EngineOptions options;
@@ -177,16 +139,16 @@ Result<void> Pretraining::Sample(const Watcher& watcher) {
   return {};
 }
 
-Result<void> Pretraining::Save() {
+Result<void> TrainingRun::Save() {
   state_.metrics_bytes = record_->metrics_bytes();
   return checkpoints_->Save(state_);
 }
 
-Result<PretrainReport> Pretraining::Finish(bool stopped, const Watcher& watcher) {
-  PretrainReport report;
+Result<RunReport> TrainingRun::Finish(bool stopped, const Watcher& watcher) {
+  RunReport report;
   report.stopped = stopped;
   report.stopped_early = !stopped && state_.step < config_.steps;
-  if (!stopped && corpus_->held_out() > 0) LODE_TRY(Evaluate(0, watcher));
+  if (!stopped) LODE_TRY(Evaluate(0, watcher));
   LODE_TRY(Save());
   if (!stopped) {
     if (config_.sample_every > 0) LODE_TRY(Sample(watcher));
@@ -196,39 +158,26 @@ Result<PretrainReport> Pretraining::Finish(bool stopped, const Watcher& watcher)
   LODE_TRY(record_->Draw());
   LODE_TRY(checkpoints_->Wait());
   report.state = state_;
-  report.loss = loss_;
+  report.last = last_;
   return report;
 }
 
-Result<void> Pretraining::WriteModel(const std::string& path) {
+Result<void> TrainingRun::WriteModel(const std::string& path) {
   std::vector<float> values(static_cast<size_t>(weights_->count()));
   weights_->CopyTo(values);
   LODE_ASSIGN(AtomicFolder folder, AtomicFolder::Create(path));
   const auto type = config_.type == "bf16" ? tensor::DType::kBF16 : tensor::DType::kF32;
-  LODE_TRY(weights_->Write(folder.temporary(), values, type, corpus_->files()));
+  LODE_TRY(weights_->Write(folder.temporary(), values, type, lesson_->files()));
   return folder.Commit();
 }
 
-double Pretraining::Imbalance() const {
-  double worst = 0.0;
-  for (const std::vector<int64_t>& loads : trainer_->loads()) {
-    int64_t all = 0, most = 0;
-    for (const int64_t load : loads) {
-      all += load;
-      most = std::max(most, load);
-    }
-    if (all > 0) {
-      worst = std::max(
-          worst, static_cast<double>(most * std::ssize(loads)) / static_cast<double>(all) - 1.0);
-    }
+Result<double> TrainingRun::MeasureStep(int64_t steps) {
+  double before = 0.0;
+  for (int64_t i = 0; i <= steps; ++i) {
+    LODE_ASSIGN(const StepMetrics metrics, Step());
+    Count(metrics);
+    if (i == 0) before = state_.seconds;
   }
-  return worst;
-}
-
-double Pretraining::MeasureStep(int64_t steps) {
-  Count(Step());
-  const double before = state_.seconds;
-  for (int64_t i = 0; i < steps; ++i) Count(Step());
   return (state_.seconds - before) / static_cast<double>(steps);
 }
 

@@ -13,7 +13,7 @@
 
 namespace lode::tune {
 
-struct PretrainConfig {
+struct RunConfig {
   std::string recipe = "pretrain";
 
   Json model = Json::object();  // a Hugging Face config, where the model is new

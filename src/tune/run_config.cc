@@ -1,4 +1,4 @@
-#include "tune/pretrain_config.h"
+#include "tune/run_config.h"
 
 #include <algorithm>
 #include <cmath>
@@ -34,7 +34,7 @@ constexpr double kMany = 1e9;
 
 }  // namespace
 
-Fields PretrainConfig::Keys() {
+Fields RunConfig::Keys() {
   Fields fields;
   fields.open = {{"model", &model, KnownModelKeys()}};
   fields.Add("recipe", &recipe, "what the run does").OneOf({"pretrain"});
@@ -46,7 +46,7 @@ Fields PretrainConfig::Keys() {
 }
 
 // Paths may change, for what they lead to is compared.
-void PretrainConfig::AddDataKeys(Fields* f) {
+void RunConfig::AddDataKeys(Fields* f) {
   f->Add("model.from", &from, "a Hugging Face folder to go on from, instead of a new model")
       .MayChange();
   f->Add("data.training", &training, "text files, or folders of .txt and .md files").MayChange();
@@ -59,7 +59,7 @@ void PretrainConfig::AddDataKeys(Fields* f) {
       .OneOf({"auto", "chars", "bytes", "model"});
 }
 
-void PretrainConfig::AddOptimizerKeys(Fields* f) {
+void RunConfig::AddOptimizerKeys(Fields* f) {
   f->Add("optimizer.beta1", &adam.beta1, "decay of the mean of gradients").Range(0, 0.99999);
   f->Add("optimizer.beta2", &adam.beta2, "decay of the mean of their squares").Range(0, 0.9999999);
   f->Add("optimizer.epsilon", &adam.epsilon, "added to the root of that mean").Range(0, 1);
@@ -75,7 +75,7 @@ void PretrainConfig::AddOptimizerKeys(Fields* f) {
   f->Add("schedule.form", &form, "how it falls").OneOf({"none", "linear", "cosine", "minus-sqrt"});
 }
 
-void PretrainConfig::AddTrainKeys(Fields* f) {
+void RunConfig::AddTrainKeys(Fields* f) {
   f->Add("train.steps", &steps, "updates of the weights").Range(1, kMany);
   f->Add("train.batch", &batch, "sequences of an update").Range(1, 1 << 20);
   f->Add("train.sequence", &sequence, "tokens of a sequence").Range(1, 1 << 24);
@@ -97,7 +97,7 @@ void PretrainConfig::AddTrainKeys(Fields* f) {
       .MayChange();
 }
 
-void PretrainConfig::AddWatchKeys(Fields* f) {
+void RunConfig::AddWatchKeys(Fields* f) {
   f->Add("train.evaluate_every", &evaluate_every, "steps between evaluations; 0: only at the end")
       .MayChange();
   f->Add("train.evaluate_sequences", &evaluate_sequences,
@@ -123,7 +123,7 @@ void PretrainConfig::AddWatchKeys(Fields* f) {
       .MayChange();
 }
 
-Result<void> PretrainConfig::Check() const {
+Result<void> RunConfig::Check() const {
   const auto bad = [](const std::string& message, const std::string& hint = "") {
     return Error(Code::kBadInput, message, hint);
   };
@@ -161,7 +161,7 @@ Result<void> PretrainConfig::Check() const {
   return {};
 }
 
-train::Schedule PretrainConfig::Schedule() const {
+train::Schedule RunConfig::Schedule() const {
   train::Schedule schedule;
   schedule.peak = peak;
   schedule.lowest = lowest;
@@ -175,7 +175,7 @@ train::Schedule PretrainConfig::Schedule() const {
   return schedule;
 }
 
-train::TrainerOptions PretrainConfig::TrainerOptions() const {
+train::TrainerOptions RunConfig::TrainerOptions() const {
   train::TrainerOptions options;
   options.rows_max = batch_each() * sequence;
   options.sequences_max = batch_each();
