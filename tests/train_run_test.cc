@@ -154,6 +154,18 @@ TEST_F(TrainRun, GoesOnToTheBitOnOtherThreadsAndWithRecomputation) {
   ExpectSame("whole", "parts");
 }
 
+TEST_F(TrainRun, GoesOnToTheBitWithMuon) {
+  config_.optimizer = "muon";
+  ASSERT_TRUE(Run("whole").ok());
+  ASSERT_TRUE(Run("parts", false, 7)->stopped);
+  config_.threads = 3;
+  ASSERT_TRUE(Run("parts", true).ok());
+  ExpectSame("whole", "parts");
+  config_.optimizer = "adamw";
+  EXPECT_NE(ErrorOf("parts").find("was made with optimizer.kind = \"muon\", not \"adamw\""),
+            std::string::npos);
+}
+
 TEST_F(TrainRun, GoesOnFromTheCheckpointBeforeADamagedOne) {
   ASSERT_TRUE(Run("whole").ok());
   ASSERT_TRUE(Run("a", false, 15)->stopped);

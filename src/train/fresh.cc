@@ -110,9 +110,8 @@ class Maker {
     matrix->row_bytes = matrix->cols * static_cast<int64_t>(sizeof(float));
     const auto count = static_cast<size_t>(matrix->rows * matrix->cols);
     const auto layers = static_cast<double>(model_->layers.size());
-    const double size =
-        JoinsStream(slot.row->role) ? options_.deviation / std::sqrt(2.0 * layers)
-                                    : options_.deviation;
+    const double size = JoinsStream(slot.row->role) ? options_.deviation / std::sqrt(2.0 * layers)
+                                                    : options_.deviation;
     float* numbers = source_->Take(count);
     for (size_t i = 0; i < count; ++i) numbers[i] = static_cast<float>(size * draws.Normal());
     matrix->data = reinterpret_cast<const std::byte*>(numbers);

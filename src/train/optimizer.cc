@@ -30,7 +30,8 @@ AdamW::AdamW(Parameters* parameters, ThreadPool* pool, const AdamOptions& option
   for (size_t p = 0; p < all.size(); ++p) {
     const size_t size = all[p].value.size();
     for (size_t begin = 0; begin < size; begin += kPiece) {
-      pieces_.push_back({p, begin, std::min(kPiece, size - begin), at + begin});
+      pieces_.push_back({p, begin, std::min(kPiece, size - begin), at + begin,
+                         options.moves_matrices || !all[p].between_layers});
     }
     at += size;
   }
@@ -60,8 +61,8 @@ UpdateReport AdamW::Update(double rate) {
   }
   ++steps_;
   const double bound = options_.norm_max;
-  const auto scale =
-      static_cast<float>(bound > 0.0 && report.norm > bound ? bound / report.norm : 1.0);
+  if (bound > 0.0 && report.norm > bound) report.scale = bound / report.norm;
+  const auto scale = static_cast<float>(report.scale);
   const auto steps = static_cast<double>(steps_);
   const auto b1 = static_cast<float>(options_.beta1), b2 = static_cast<float>(options_.beta2);
   // Both corrections in two factors: rate m / c1 / (sqrt(v / c2) + epsilon)
@@ -72,9 +73,9 @@ UpdateReport AdamW::Update(double rate) {
   const std::span<Parameter> all = parameters_->all();
   pool_->Run(std::ssize(pieces_), [&](int64_t chunk, int) {
     const Piece& piece = pieces_[static_cast<size_t>(chunk)];
+    if (!piece.moves) return;
     const Parameter& p = all[piece.parameter];
-    const auto keep =
-        p.decays ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f;
+    const auto keep = p.decays ? static_cast<float>(1.0 - rate * options_.weight_decay) : 1.0f;
     float* value = p.value.data() + piece.begin;
     const float* gradient = p.gradient.data() + piece.begin;
     float* m = first_.data() + piece.at;

@@ -19,10 +19,13 @@ struct AdamOptions {
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // of parameters that decay
   double norm_max = 1.0;      // gradients beyond are scaled down to it; 0: no bound
+  // False: matrices between layers count in the norm, but somebody else moves them (muon.h).
+  bool moves_matrices = true;
 };
 
 struct UpdateReport {
   double norm = 0.0;     // of all gradients together, before the bound
+  double scale = 1.0;    // what the bound made of them
   bool skipped = false;  // some gradient was no number: nothing changed
 };
 
@@ -58,6 +61,7 @@ class AdamW {
     size_t parameter;
     size_t begin, count;
     size_t at;  // in the moments
+    bool moves;
   };
   std::vector<Piece> pieces_;
   std::vector<double> squares_;  // of each piece

@@ -23,8 +23,7 @@ int64_t Floats(uint64_t bytes) { return static_cast<int64_t>(bytes / sizeof(floa
 
 // What gathers for a matrix that is not one of several experts; nullptr: the embedding.
 model::MatrixGrad* GradOf(model::ModelGrad* grad, const TensorSlot& slot) {
-  LayerGrad* layer =
-      slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
+  LayerGrad* layer = slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
   switch (slot.row->role) {
     case Role::kHead:
       return &grad->head;
@@ -60,8 +59,7 @@ model::MatrixGrad* GradOf(model::ModelGrad* grad, const TensorSlot& slot) {
 }
 
 float** VectorGradOf(model::ModelGrad* grad, const TensorSlot& slot) {
-  LayerGrad* layer =
-      slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
+  LayerGrad* layer = slot.layer < 0 ? nullptr : &grad->layers[static_cast<size_t>(slot.layer)];
   switch (slot.row->role) {
     case Role::kFinalNorm:
       return &grad->final_norm;
@@ -100,16 +98,21 @@ void Decode(const Weight& w, float* out) {
 
 float* Parameters::Take(int64_t floats) {
   const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-  memory_.emplace_back(static_cast<float*>(std::aligned_alloc(64, bytes)),
-                       std::free);
+  memory_.emplace_back(static_cast<float*>(std::aligned_alloc(64, bytes)), std::free);
   LODE_CHECK(memory_.back() != nullptr);
   taken_ += bytes;
   std::fill_n(memory_.back().get(), floats, 0.0f);
   return memory_.back().get();
 }
 
-void Parameters::AddMatrix(const std::string& name, const tensor::Shape& shape, Weight* weight,
-                           model::MatrixGrad* grad, bool decays) {
+bool IsBetweenLayers(const TensorSlot& slot) {
+  const Role role = slot.row->role;
+  return slot.row->kind == model::Kind::kMatrix && role != Role::kEmbedding &&
+         role != Role::kHead && role != Role::kRouter;
+}
+
+void Parameters::AddMatrix(const std::string& name, const TensorSlot& slot, Weight* weight,
+                           model::MatrixGrad* grad) {
   const int64_t count = weight->rows * weight->cols;
   float* master = Take(count);
   float* gradient = Take(count);
@@ -139,7 +142,13 @@ void Parameters::AddMatrix(const std::string& name, const tensor::Shape& shape, 
   }
   matrices_.push_back(matrix);
   const auto size = static_cast<size_t>(count);
-  all_.push_back({name, shape, Form::kMatrix, decays, {master, size}, {gradient, size}});
+  all_.push_back({name,
+                  slot.shape,
+                  Form::kMatrix,
+                  slot.row->role != Role::kEmbedding,
+                  {master, size},
+                  {gradient, size},
+                  IsBetweenLayers(slot)});
   count_ += count;
 }
 
@@ -152,14 +161,13 @@ void Parameters::Collect() {
       auto& weights = *model::ExpertsOf(model_, slot);
       grads.resize(weights.size());
       for (size_t e = 0; e < weights.size(); ++e) {
-        AddMatrix(model::ExpertName(slot.hugging_face.front(), static_cast<int64_t>(e)), slot.shape,
-                  &weights[e], &grads[e], true);
+        AddMatrix(model::ExpertName(slot.hugging_face.front(), static_cast<int64_t>(e)), slot,
+                  &weights[e], &grads[e]);
       }
       continue;
     }
     if (Weight* weight = model::MatrixOf(model_, slot)) {
-      const bool embedding = slot.row->role == Role::kEmbedding;
-      AddMatrix(slot.hugging_face.front(), slot.shape, weight, GradOf(&grad_, slot), !embedding);
+      AddMatrix(slot.hugging_face.front(), slot, weight, GradOf(&grad_, slot));
       continue;
     }
     float** gradient = VectorGradOf(&grad_, slot);
@@ -167,7 +175,7 @@ void Parameters::Collect() {
     std::vector<float>* values = model::VectorOf(model_, slot);
     const size_t size = values->size();
     *gradient = Take(static_cast<int64_t>(size));
-    Parameter p = {slot.hugging_face.front(), slot.shape, Form::kVector, false,
+    Parameter p = {slot.hugging_face.front(), slot.shape,       Form::kVector, false,
                    {values->data(), size},    {*gradient, size}};
     if (slot.row->role == Role::kMambaConv) p.form = Form::kConvolution;
     if (slot.row->role == Role::kMambaA) {

@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "model/backward.h"
 #include "model/bind.h"
+#include "model/tensors.h"
 #include "tensor/dtype.h"
 
 namespace lode::train {
@@ -30,7 +31,11 @@ struct Parameter {
   Form form = Form::kMatrix;
   bool decays = false;  // weight decay: matrices, but not the embedding
   std::span<float> value, gradient;
+  bool between_layers = false;  // a matrix, but not embedding, head or router
 };
+
+// The same of a tensor of the family's table.
+bool IsBetweenLayers(const model::TensorSlot& slot);
 
 // Life: the model outlives it. Threads: one owner.
 class Parameters {
@@ -65,8 +70,8 @@ class Parameters {
 
   Parameters(model::Model* model, kernels::Context* kernels) : model_(model), kernels_(kernels) {}
   void Collect();
-  void AddMatrix(const std::string& name, const tensor::Shape& shape, model::Weight* weight,
-                 model::MatrixGrad* grad, bool decays);
+  void AddMatrix(const std::string& name, const model::TensorSlot& slot, model::Weight* weight,
+                 model::MatrixGrad* grad);
 
   model::Model* model_;
   kernels::Context* kernels_;

@@ -51,11 +51,17 @@ Result<std::unique_ptr<Trainer>> Trainer::Make(model::Model* model, ThreadPool* 
                                                const TrainerOptions& options) {
   std::unique_ptr<Trainer> trainer(new Trainer(model, pool, options));
   LODE_ASSIGN(trainer->parameters_, Parameters::Make(model, &trainer->runner_->kernels()));
-  trainer->tape_ = std::make_unique<model::Tape>(trainer->runner_.get(), options.rows_max,
-                                                 options.recompute);
-  trainer->backward_ = std::make_unique<model::Backward>(
-      trainer->runner_.get(), options.rows_max, options.sequences_max);
-  trainer->optimizer_ = std::make_unique<AdamW>(trainer->parameters_.get(), pool, options.adam);
+  trainer->tape_ =
+      std::make_unique<model::Tape>(trainer->runner_.get(), options.rows_max, options.recompute);
+  trainer->backward_ = std::make_unique<model::Backward>(trainer->runner_.get(), options.rows_max,
+                                                         options.sequences_max);
+  AdamOptions adam = options.adam;
+  adam.moves_matrices = !options.use_muon;
+  trainer->optimizer_ = std::make_unique<AdamW>(trainer->parameters_.get(), pool, adam);
+  if (options.use_muon) {
+    trainer->muon_ = std::make_unique<Muon>(trainer->parameters_->all(), pool,
+                                            trainer->optimizer_->first(), options.muon);
+  }
   return trainer;
 }
 
@@ -127,8 +133,7 @@ BatchReport Trainer::Gather(const PackedBatch& batch, std::vector<float>* log_pr
   const double balance =
       options_.balance * batch.share / std::max<double>(1.0, static_cast<double>(views_.size()));
   report.balance = backward_->Run(batch.tokens, views_, tape_.get(),
-                                  {balance, options_.router_frozen, &loads_},
-                                  &parameters_->grad());
+                                  {balance, options_.router_frozen, &loads_}, &parameters_->grad());
   report.loss += report.balance;
   if (log_probabilities != nullptr) *log_probabilities = std::move(log_p);
   return report;
@@ -169,6 +174,7 @@ UpdateReport Trainer::Update(double rate) {
   parameters_->FinishGradients();
   const UpdateReport report = optimizer_->Update(rate);
   if (!report.skipped) {
+    if (muon_ != nullptr) muon_->Update(rate, report.scale);
     MoveBiases();
     parameters_->Publish();
   }
@@ -186,7 +192,8 @@ uint64_t Trainer::Bytes(const model::ModelSpec& spec, const TrainerOptions& opti
          model::Tape::Bytes(spec, options.rows_max, options.recompute) +
          model::Backward::Bytes(spec, options.rows_max, options.sequences_max, threads) +
          Parameters::Bytes(spec) + AdamW::Bytes(Parameters::Count(spec)) +
-         (sequences + 1) * layout.slot_bytes + pages * layout.page_bytes;
+         (options.use_muon ? Muon::Bytes(spec, threads) : 0) + (sequences + 1) * layout.slot_bytes +
+         pages * layout.page_bytes;
 }
 
 }  // namespace lode::train

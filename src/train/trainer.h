@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/backward.h"
+#include "train/muon.h"
 #include "train/optimizer.h"
 #include "train/parameters.h"
 
@@ -38,9 +39,11 @@ struct TrainerOptions {
   int64_t sequence_max = 4096;  // rows of one
   bool recompute = false;       // keep only the stream between layers (model/backward.h)
   double balance = 0.0;         // the weight of the routers' balancing loss
-  double bias_rate = 0.0;  // by which routers' biases move after each step (Wang et al. 2024)
+  double bias_rate = 0.0;       // by which routers' biases move after each step (Wang et al. 2024)
   bool router_frozen = false;
   AdamOptions adam;
+  bool use_muon = false;  // for matrices between layers (muon.h)
+  MuonOptions muon;
 };
 
 struct BatchReport {
@@ -89,6 +92,7 @@ class Trainer {
   std::unique_ptr<model::Tape> tape_;
   std::unique_ptr<model::Backward> backward_;
   std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Muon> muon_;  // whose momentum lies among the optimizer's first moments
   // States that sequences leave behind, and the empty one they begin with.
   std::vector<std::byte> pages_, slots_, empty_slot_;
   std::vector<std::byte*> page_lists_;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/text.h"
 
 namespace lode::tune {
 namespace {
@@ -35,11 +36,23 @@ std::string FolderOf(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+constexpr char kUnfinished[] = ".unfinished";
+
 std::string HiddenName(const std::string& path) {
-  return FolderOf(path) + "/." + fs::path(path).filename().string() + ".unfinished";
+  return FolderOf(path) + "/." + fs::path(path).filename().string() + kUnfinished;
 }
 
 }  // namespace
+
+void RemoveUnfinished(const std::string& folder) {
+  const auto names = ListFolder(folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    const bool ours = (name.starts_with(".") && EndsWith(name, kUnfinished)) ||
+                      name.find(".part-") != std::string::npos;  // base/file.h's
+    if (ours) Remove(folder + "/" + name);
+  }
+}
 
 void RemoveFolder(const std::string& path) {
   const std::string hidden = HiddenName(path);

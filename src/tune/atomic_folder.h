@@ -27,6 +27,9 @@ class AtomicFolder {
   std::string path_, temporary_;  // empty temporary: nothing to remove
 };
 
+// Removes what an AtomicFolder or AtomicFile left behind in `folder` when its process was killed.
+void RemoveUnfinished(const std::string& folder);
+
 // Removes a folder; whenever that ends, none is left half full under its name.
 void RemoveFolder(const std::string& path);
 

@@ -60,6 +60,11 @@ void RunConfig::AddDataKeys(Fields* f) {
 }
 
 void RunConfig::AddOptimizerKeys(Fields* f) {
+  f->Add("optimizer.kind", &optimizer,
+         "`muon` moves the matrices between layers along their momentum made orthogonal, and the "
+         "rest as `adamw` does; both at the same rate")
+      .OneOf({"adamw", "muon"});
+  f->Add("optimizer.momentum", &momentum, "of muon").Range(0, 0.99999);
   f->Add("optimizer.beta1", &adam.beta1, "decay of the mean of gradients").Range(0, 0.99999);
   f->Add("optimizer.beta2", &adam.beta2, "decay of the mean of their squares").Range(0, 0.9999999);
   f->Add("optimizer.epsilon", &adam.epsilon, "added to the root of that mean").Range(0, 1);
@@ -184,6 +189,8 @@ train::TrainerOptions RunConfig::TrainerOptions() const {
   options.balance = balance;
   options.bias_rate = bias_rate;
   options.adam = adam;
+  options.use_muon = optimizer == "muon";
+  options.muon = {momentum, adam.weight_decay};
   return options;
 }
 

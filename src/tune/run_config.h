@@ -22,7 +22,9 @@ struct RunConfig {
   double held_out_share = 0.1;
   std::string tokenizer = "auto";
 
+  std::string optimizer = "adamw";
   train::AdamOptions adam;
+  double momentum = 0.95;
   double peak = 1e-3, lowest = 1e-5, warmup = 0.02, decay = 0.2;
   std::string form = "minus-sqrt";
 

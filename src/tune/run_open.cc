@@ -17,6 +17,7 @@
 #include "runtime/engine.h"
 #include "runtime/sampling/sampler.h"
 #include "train/fresh.h"
+#include "tune/atomic_folder.h"
 #include "tune/run.h"
 #include "tune/text_lesson.h"
 
@@ -189,6 +190,8 @@ Result<void> TrainingRun::Begin(const std::string& folder, bool resume, const Wa
   if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     return Error(Code::kBadInput, folder + ": another run is at work in it");
   }
+  RemoveUnfinished(folder);
+  RemoveUnfinished(checkpoints);
   checkpoints_ = std::make_unique<Checkpoints>(checkpoints, weights_.get(), &trainer_->optimizer(),
                                                lesson_->files(), Identity(), config_.keep);
   if (resume) LODE_TRY(Resume(watcher));
