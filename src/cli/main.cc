@@ -54,6 +54,7 @@ int Main(int argc, char** argv) {
   AddConvert(app, &action);
   AddQuantize(app, &action);
   AddTrain(app, &action);
+  AddData(app, &action);
   AddPerplexity(app, &action);
   AddPack(app, &action);
   AddPull(app, &action);

@@ -20,6 +20,7 @@ void AddInspect(CLI::App& app, Action* action);
 void AddConvert(CLI::App& app, Action* action);
 void AddPack(CLI::App& app, Action* action);
 void AddCtx(CLI::App& app, Action* action);
+void AddData(CLI::App& app, Action* action);
 void AddPerplexity(CLI::App& app, Action* action);
 void AddQuantize(CLI::App& app, Action* action);
 void AddPull(CLI::App& app, Action* action);

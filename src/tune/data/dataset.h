@@ -1,0 +1,43 @@
+// From paths to examples: every record read, checked and encoded, with a report, before a run may
+// start.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "tune/data/encode.h"
+#include "tune/data/files.h"
+#include "tune/data/report.h"
+
+namespace lode::tune {
+
+// A record as token ids.
+struct Encoded {
+  RecordKind kind = RecordKind::kText;
+  std::vector<Example> examples;  // of a preference: the chosen answer
+  std::vector<Example> rejected;  // of a preference
+  std::optional<Task> task;
+};
+
+struct ReadOptions {
+  RecordOptions record;
+  int64_t sequence_max = 0;  // tokens beyond which a remark is made; 0: any length will do
+};
+
+// Returning an Error stops the reading and is what ReadData returns.
+using EncodedVisitor = std::function<Result<void>(const Place& place, Encoded encoded)>;
+// `visit` sees the records that are usable; the others are in the report. Errors: paths that cannot
+// be read, and the visitor's own. Bad records are no error here: ask report->Verdict.
+Result<void> ReadData(const std::vector<std::string>& paths, const Encoder& encoder,
+                      const ReadOptions& options, Report* report, const EncodedVisitor& visit);
+
+// All examples of text, chats, completions and tokens. Errors: also those of the report's Verdict.
+Result<std::vector<Example>> LoadExamples(const std::vector<std::string>& paths,
+                                          const Encoder& encoder, const ReadOptions& options,
+                                          bool strict, Report* report);
+
+}  // namespace lode::tune
