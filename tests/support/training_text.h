@@ -48,10 +48,10 @@ inline Encoder MakeEncoder(const text::ChatTemplate* chat_template,
   return *std::move(encoder);
 }
 
-inline Record RecordFrom(const std::string& json, const RecordOptions& options = {}) {
+inline DataRecord RecordFrom(const std::string& json, const RecordOptions& options = {}) {
   auto record = ParseRecord(json, options);
   EXPECT_TRUE(record.ok()) << (record.ok() ? "" : record.error().ToString());
-  return record.ok() ? *std::move(record) : Record();
+  return record.ok() ? *std::move(record) : DataRecord();
 }
 
 inline std::string WhyNot(const std::string& json, const RecordOptions& options = {}) {
@@ -73,7 +73,7 @@ inline std::string Marked(const Example& example, const text::Tokenizer& tokeniz
   return inside ? out + "]" : out;
 }
 
-inline std::vector<std::string> MarkedAll(const Encoder& encoder, const Record& record,
+inline std::vector<std::string> MarkedAll(const Encoder& encoder, const DataRecord& record,
                                           Remarks* remarks = nullptr) {
   Remarks own;
   const auto examples = encoder.Encode(record, remarks == nullptr ? &own : remarks);

@@ -1,5 +1,6 @@
 #include "tune/data/dataset.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -7,7 +8,7 @@
 namespace lode::tune {
 namespace {
 
-Result<Encoded> EncodeRecord(const Record& record, const Encoder& encoder, Remarks* remarks) {
+Result<Encoded> EncodeRecord(const DataRecord& record, const Encoder& encoder, Remarks* remarks) {
   Encoded encoded;
   encoded.kind = record.kind;
   switch (record.kind) {
@@ -26,6 +27,24 @@ Result<Encoded> EncodeRecord(const Record& record, const Encoder& encoder, Remar
     }
   }
   return encoded;
+}
+
+// Makes examples short enough, and keeps those that teach something.
+void Keep(std::vector<Example> examples, RecordKind kind, const ReadOptions& options,
+          std::vector<Example>* kept) {
+  const int64_t most = options.sequence_max;
+  for (Example& example : examples) {
+    if (most > 0 && example.size() > most) {
+      if (options.too_long == TooLong::kDrop) continue;
+      if (kind == RecordKind::kText) {
+        for (Example& piece : SplitText(example, most)) kept->push_back(std::move(piece));
+        continue;
+      }
+      example.tokens.resize(static_cast<size_t>(most));
+      example.weights.resize(static_cast<size_t>(most));
+    }
+    if (CountSupervised(example) > 0) kept->push_back(std::move(example));
+  }
 }
 
 // Counts an encoded record, and remarks on what is longer than a sequence may be.
@@ -55,10 +74,32 @@ void Count(const Place& place, const Encoded& encoded, const ReadOptions& option
 
 }  // namespace
 
+Result<TooLong> ParseTooLong(const std::string& name) {
+  if (name == "truncate") return TooLong::kTruncate;
+  if (name == "drop") return TooLong::kDrop;
+  return Error(Code::kBadInput, "long sequences cannot be treated as " + Quote(name),
+               "choices: truncate, drop");
+}
+
+std::vector<Example> SplitText(const Example& text, int64_t tokens_max) {
+  LODE_CHECK(tokens_max >= 2);
+  std::vector<Example> pieces;
+  for (int64_t begin = 0; begin + 1 < text.size(); begin += tokens_max - 1) {
+    const auto from = static_cast<std::ptrdiff_t>(begin);
+    const auto to = static_cast<std::ptrdiff_t>(std::min(text.size(), begin + tokens_max));
+    Example piece;
+    piece.tokens.assign(text.tokens.begin() + from, text.tokens.begin() + to);
+    piece.weights.assign(text.weights.begin() + from, text.weights.begin() + to);
+    piece.weights[0] = 0;
+    pieces.push_back(std::move(piece));
+  }
+  return pieces;
+}
+
 Result<void> ReadData(const std::vector<std::string>& paths, const Encoder& encoder,
                       const ReadOptions& options, Report* report, const EncodedVisitor& visit) {
   LODE_ASSIGN(const std::vector<std::string> files, FindDataFiles(paths));
-  const auto take = [&](const Place& place, Result<Record> record) -> Result<void> {
+  const auto take = [&](const Place& place, Result<DataRecord> record) -> Result<void> {
     if (!record.ok()) {
       report->AddError(place, record.error());
       return {};
@@ -89,9 +130,7 @@ Result<std::vector<Example>> LoadExamples(const std::vector<std::string>& paths,
                                     "preferences are for dpo, tasks for grpo"));
       return {};
     }
-    for (Example& example : encoded.examples) {
-      if (CountSupervised(example) > 0) examples.push_back(std::move(example));
-    }
+    Keep(std::move(encoded.examples), encoded.kind, options, &examples);
     return {};
   };
   LODE_TRY(ReadData(paths, encoder, options, report, keep));

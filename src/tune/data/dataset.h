@@ -23,9 +23,18 @@ struct Encoded {
   std::optional<Task> task;
 };
 
+// What becomes of a sequence that is longer than there is room for.
+enum class TooLong {
+  kTruncate,  // its end is cut off; of a text nothing is lost: it is split
+  kDrop,      // it is left out
+};
+// "truncate" or "drop". Errors: kBadInput that lists them.
+Result<TooLong> ParseTooLong(const std::string& name);
+
 struct ReadOptions {
   RecordOptions record;
   int64_t sequence_max = 0;  // tokens beyond which a remark is made; 0: any length will do
+  TooLong too_long = TooLong::kTruncate;
 };
 
 // Returning an Error stops the reading and is what ReadData returns.
@@ -35,7 +44,12 @@ using EncodedVisitor = std::function<Result<void>(const Place& place, Encoded en
 Result<void> ReadData(const std::vector<std::string>& paths, const Encoder& encoder,
                       const ReadOptions& options, Report* report, const EncodedVisitor& visit);
 
-// All examples of text, chats, completions and tokens. Errors: also those of the report's Verdict.
+// Pieces of at most `tokens_max` that together have every label of `text` once: each piece but the
+// first begins with the last token of the one before.
+std::vector<Example> SplitText(const Example& text, int64_t tokens_max);
+
+// All examples of text, chats, completions and tokens that teach something, none longer than
+// options.sequence_max. Errors: also those of the report's Verdict.
 Result<std::vector<Example>> LoadExamples(const std::vector<std::string>& paths,
                                           const Encoder& encoder, const ReadOptions& options,
                                           bool strict, Report* report);

@@ -206,7 +206,7 @@ Result<Example> Encoder::EncodeScript(const Script& script, const Words& words,
   return example;
 }
 
-Result<std::vector<Example>> Encoder::EncodeMessages(const Words& words, const Record& record,
+Result<std::vector<Example>> Encoder::EncodeMessages(const Words& words, const DataRecord& record,
                                                      size_t first_taught, Remarks* remarks) const {
   if (side_.chat_template == nullptr) {
     return Error(Code::kUnsupported, "the model has no chat template that works",
@@ -240,7 +240,7 @@ Result<std::vector<Example>> Encoder::EncodeMessages(const Words& words, const R
   return examples;
 }
 
-Result<std::vector<Example>> Encoder::EncodeWords(const Record& record, const Words& prompt,
+Result<std::vector<Example>> Encoder::EncodeWords(const DataRecord& record, const Words& prompt,
                                                   const Words& answer, Remarks* remarks) const {
   if (answer.is_text) return EncodeCompletion(prompt.text, answer.text);
   Words words = prompt;
@@ -248,7 +248,7 @@ Result<std::vector<Example>> Encoder::EncodeWords(const Record& record, const Wo
   return EncodeMessages(words, record, prompt.messages.size(), remarks);
 }
 
-Result<std::vector<Example>> Encoder::Encode(const Record& record, Remarks* remarks) const {
+Result<std::vector<Example>> Encoder::Encode(const DataRecord& record, Remarks* remarks) const {
   std::vector<Example> examples;
   switch (record.kind) {
     case RecordKind::kText: {
@@ -278,7 +278,7 @@ Result<std::vector<Example>> Encoder::Encode(const Record& record, Remarks* rema
   return examples;
 }
 
-Result<Preference> Encoder::EncodePreference(const Record& record, Remarks* remarks) const {
+Result<Preference> Encoder::EncodePreference(const DataRecord& record, Remarks* remarks) const {
   if (record.kind != RecordKind::kPreference) {
     return Error(Code::kBadInput, std::string("a record of kind ") + Name(record.kind) +
                                       " is no pair of a chosen and a rejected answer");
@@ -289,7 +289,7 @@ Result<Preference> Encoder::EncodePreference(const Record& record, Remarks* rema
   return pair;
 }
 
-Result<Task> Encoder::EncodeTask(const Record& record, Remarks* remarks) const {
+Result<Task> Encoder::EncodeTask(const DataRecord& record, Remarks* remarks) const {
   if (record.kind != RecordKind::kTask) {
     return Error(Code::kBadInput,
                  std::string("a record of kind ") + Name(record.kind) + " is no task");

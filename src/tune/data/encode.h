@@ -66,9 +66,9 @@ class Encoder {
   static Result<Encoder> Make(const TextSide& side, const EncoderOptions& options);
 
   // Text, chats, completions, tokens; other kinds are an error. Remarks are added to `remarks`.
-  Result<std::vector<Example>> Encode(const Record& record, Remarks* remarks) const;
-  Result<Preference> EncodePreference(const Record& record, Remarks* remarks) const;
-  Result<Task> EncodeTask(const Record& record, Remarks* remarks) const;
+  Result<std::vector<Example>> Encode(const DataRecord& record, Remarks* remarks) const;
+  Result<Preference> EncodePreference(const DataRecord& record, Remarks* remarks) const;
+  Result<Task> EncodeTask(const DataRecord& record, Remarks* remarks) const;
 
   const text::Tokenizer& tokenizer() const { return *side_.tokenizer; }
 
@@ -77,9 +77,9 @@ class Encoder {
   Result<std::vector<Example>> EncodeText(const std::string& text) const;
   Result<std::vector<Example>> EncodeCompletion(const std::string& prompt,
                                                 const std::string& completion) const;
-  Result<std::vector<Example>> EncodeWords(const Record& record, const Words& prompt,
+  Result<std::vector<Example>> EncodeWords(const DataRecord& record, const Words& prompt,
                                            const Words& answer, Remarks* remarks) const;
-  Result<std::vector<Example>> EncodeMessages(const Words& words, const Record& record,
+  Result<std::vector<Example>> EncodeMessages(const Words& words, const DataRecord& record,
                                               size_t first_taught, Remarks* remarks) const;
   Result<Example> EncodeScript(const Script& script, const Words& words, Remarks* remarks) const;
   Result<void> Append(const Script& script, size_t begin, size_t end, float weight,

@@ -9,6 +9,7 @@
 #include "tests/support/shared.h"
 #include "tests/support/training_text.h"
 #include "text/template/request.h"
+#include "tune/data/dataset.h"
 #include "tune/data/script.h"
 
 namespace lode::tune {
@@ -89,7 +90,7 @@ TEST(Encode, EachAnswerIsTaughtOnceBehindWhatStandsThereWhenAnswering) {
 
 TEST(Encode, OptionsChooseWhatIsTaught) {
   const auto chat_template = Template(kRewriting);
-  const Record record = RecordFrom(kLongChat);
+  const DataRecord record = RecordFrom(kLongChat);
   const auto last =
       MarkedAll(MakeEncoder(chat_template.get(), {.supervise = Supervise::kLastAssistant}), record);
   ASSERT_EQ(last.size(), 1u);
@@ -149,7 +150,7 @@ TEST(Encode, AnAnswerThatDoesNotEndIsRemarkedUpon) {
 
 TEST(Encode, ControlTokensSpelledByAUserAreLettersIfThatIsWanted) {
   const auto chat_template = Template(kRewriting);
-  const Record record = RecordFrom(R"({"messages": [{"role": "user", "content": "<|im_end|>"},
+  const DataRecord record = RecordFrom(R"({"messages": [{"role": "user", "content": "<|im_end|>"},
                                                     {"role": "assistant", "content": "b"}]})");
   const auto count = [&](bool special) {
     const Encoder encoder = MakeEncoder(chat_template.get(), {.special_in_input = special});
@@ -214,10 +215,57 @@ TEST(Encode, PairsAndTasksAreEncodedBehindOnePrompt) {
   EXPECT_EQ(task->task["expected_answer"], "b");
 }
 
+TEST(Dataset, LongTextsAreSplitAndLongChatsTruncatedOrDropped) {
+  const std::string path = ::testing::TempDir() + "lode_dataset.jsonl";
+  ASSERT_TRUE(WriteFileAtomic(path, R"({"text": "one two three four five six seven eight nine"}
+{"prompt": "a b c d e f g h i j k l m n", "completion": "o"}
+{"prompt": "a", "completion": "b"}
+)")
+                  .ok());
+  const Encoder encoder = MakeEncoder(nullptr);
+  for (const bool drop : {false, true}) {
+    Report report;
+    const auto examples = LoadExamples(
+        {path}, encoder,
+        {.record = {}, .sequence_max = 8, .too_long = drop ? TooLong::kDrop : TooLong::kTruncate},
+        false, &report);
+    ASSERT_TRUE(examples.ok());
+    EXPECT_EQ(report.remarks(RemarkKind::kOverLong), 2);
+    std::vector<int32_t> labels;
+    for (const Example& example : *examples) {
+      EXPECT_LE(example.size(), 8);
+      EXPECT_EQ(example.weights[0], 0);
+    }
+    if (drop) {
+      EXPECT_EQ(examples->size(), 1u);
+      continue;
+    }
+    // Of the long completion nothing that is taught is left; of the text every label is.
+    for (size_t i = 0; i + 1 < examples->size(); ++i) {
+      const auto& tokens = (*examples)[i].tokens;
+      labels.insert(labels.end(), tokens.begin() + (i == 0 ? 0 : 1), tokens.end());
+    }
+    EXPECT_EQ(*DemoTokenizer().Decode(labels),
+              "one two three four five six seven eight nine<|im_end|>");
+  }
+  Report report;
+  EXPECT_FALSE(
+      LoadExamples({path}, encoder, {.record = {}, .sequence_max = 8}, true, &report).ok());
+}
+
+TEST(Dataset, TasksAndPairsAreNoExamplesToImitate) {
+  const std::string path = ::testing::TempDir() + "lode_dataset_tasks.jsonl";
+  ASSERT_TRUE(WriteFileAtomic(path, "{\"text\": \"x\"}\n{\"prompt\": \"a\"}\n").ok());
+  Report report;
+  const auto examples = LoadExamples({path}, MakeEncoder(nullptr), {}, false, &report);
+  ASSERT_FALSE(examples.ok());
+  EXPECT_NE(examples.error().ToString().find("lode_dataset_tasks.jsonl:2"), std::string::npos);
+}
+
 // --- The proof, for templates as they are published. ---------------------------------------------
 
-std::string RenderTold(const text::ChatTemplate& chat_template, const Record& record, size_t count,
-                       bool prompt_behind, int thinking) {
+std::string RenderTold(const text::ChatTemplate& chat_template, const DataRecord& record,
+                       size_t count, bool prompt_behind, int thinking) {
   Json request = {{"messages", Json::array()}, {"tools", record.tools}};
   for (size_t i = 0; i < count; ++i) request["messages"].push_back(record.answer.messages[i]);
   request["add_generation_prompt"] = prompt_behind;
@@ -234,7 +282,7 @@ std::string RenderTold(const text::ChatTemplate& chat_template, const Record& re
 
 // Every answer is taught exactly once; what stands before it is the prompt for it (with thinking as
 // is, off or on), and with what is taught it is the conversation, but for blanks behind the turn.
-void ExpectExact(const std::string& source, const Record& record, size_t answers) {
+void ExpectExact(const std::string& source, const DataRecord& record, size_t answers) {
   const auto chat_template = Template(source);
   const ScriptWriter writer = {
       .chat_template = chat_template.get(),

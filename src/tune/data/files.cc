@@ -110,7 +110,7 @@ Result<void> VisitRecordsOf(std::string_view bytes, const std::string& name,
                             const RecordOptions& options, const RecordVisitor& visit) {
   if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
   if (IsPlainText(name)) {
-    Record record;
+    DataRecord record;
     record.kind = RecordKind::kText;
     record.answer.is_text = true;
     record.answer.text = bytes;

@@ -28,7 +28,7 @@ std::string ToString(const Place& place);
 Result<std::vector<std::string>> FindDataFiles(const std::vector<std::string>& paths);
 
 // Returning an Error stops the walk and is what VisitRecords returns.
-using RecordVisitor = std::function<Result<void>(const Place& place, Result<Record> record)>;
+using RecordVisitor = std::function<Result<void>(const Place& place, Result<DataRecord> record)>;
 // Every record of a file; what cannot be read comes as an Error, and the walk goes on. Empty lines
 // are passed over. Errors: files that cannot be opened, and the visitor's own.
 Result<void> VisitRecords(const std::string& file, const RecordOptions& options,

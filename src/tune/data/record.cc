@@ -39,7 +39,7 @@ Error Wrong(const std::string& what, const std::string& hint = "") {
 
 // --- One function for each shape that a line may have. --------------------------------------
 
-Result<void> ReadText(const Json& json, Record* record) {
+Result<void> ReadText(const Json& json, DataRecord* record) {
   const Json& text = json["text"];
   if (!text.is_string()) return Wrong("\"text\" is not text");
   record->answer.is_text = true;
@@ -47,18 +47,18 @@ Result<void> ReadText(const Json& json, Record* record) {
   return {};
 }
 
-Result<void> ReadInto(const Json& json, const char* key, Record* record, Words* words) {
+Result<void> ReadInto(const Json& json, const char* key, DataRecord* record, Words* words) {
   LODE_ASSIGN(*words, ReadWords(json[key], key, record->tools, &record->remarks));
   return {};
 }
 
-Result<void> ReadMessages(const Json& messages, const char* key, Record* record, Words* words) {
+Result<void> ReadMessages(const Json& messages, const char* key, DataRecord* record, Words* words) {
   if (!messages.is_array()) return Wrong(Format("\"%s\" is not a list of messages", key));
   LODE_ASSIGN(*words, ReadWords(messages, key, record->tools, &record->remarks));
   return {};
 }
 
-Result<void> ReadChat(const Json& json, Record* record) {
+Result<void> ReadChat(const Json& json, DataRecord* record) {
   LODE_TRY(ReadMessages(json["messages"], "messages", record, &record->answer));
   if (record->answer.empty()) return Wrong("\"messages\" is empty");
   return {};
@@ -81,7 +81,7 @@ Result<void> CheckAlike(const Words& prompt, const Words& answer) {
   return {};
 }
 
-Result<void> ReadCompletion(const Json& json, Record* record) {
+Result<void> ReadCompletion(const Json& json, DataRecord* record) {
   LODE_TRY(ReadInto(json, "prompt", record, &record->prompt));
   LODE_TRY(ReadInto(json, "completion", record, &record->answer));
   AlignPrompt(record->answer, &record->prompt);
@@ -89,7 +89,7 @@ Result<void> ReadCompletion(const Json& json, Record* record) {
   return CheckAlike(record->prompt, record->answer);
 }
 
-Result<void> ReadUnpaired(const Json& json, Record* record) {
+Result<void> ReadUnpaired(const Json& json, DataRecord* record) {
   const Json& label = json["label"];
   const bool number = label.is_number_integer() && (label == 0 || label == 1);
   if (!label.is_boolean() && !number) return Wrong("\"label\" is neither true nor false");
@@ -99,7 +99,7 @@ Result<void> ReadUnpaired(const Json& json, Record* record) {
 
 // What two answers begin with alike becomes their prompt. Text parts at a blank, so that a
 // word's first letters do not count as given.
-void SplitCommonPrompt(Record* record) {
+void SplitCommonPrompt(DataRecord* record) {
   Words& chosen = record->answer;
   Words& rejected = record->rejected;
   if (chosen.is_text) {
@@ -130,7 +130,7 @@ void SplitCommonPrompt(Record* record) {
   }
 }
 
-Result<void> CheckPreference(const Record& record) {
+Result<void> CheckPreference(const DataRecord& record) {
   if (record.answer.is_text != record.rejected.is_text) {
     return Wrong("one answer is text and the other a list of messages");
   }
@@ -141,7 +141,7 @@ Result<void> CheckPreference(const Record& record) {
   return CheckAlike(record.prompt, record.answer);
 }
 
-Result<void> ReadPreference(const Json& json, Record* record) {
+Result<void> ReadPreference(const Json& json, DataRecord* record) {
   if (json.contains("preferred_output")) {
     const Json* input = FindKey(json, "input");
     const Json* messages = input == nullptr ? nullptr : FindKey(*input, "messages");
@@ -175,7 +175,7 @@ Result<void> ReadPreference(const Json& json, Record* record) {
   return CheckPreference(*record);
 }
 
-Result<void> ReadTask(const Json& json, Record* record) {
+Result<void> ReadTask(const Json& json, DataRecord* record) {
   const char* used = "prompt";
   if (const Json* params = FindKey(json, "responses_create_params")) {
     used = "responses_create_params";
@@ -236,7 +236,7 @@ Result<std::vector<float>> WeightsOf(const Json& json, const std::vector<int32_t
   return weights;
 }
 
-Result<void> ReadTokens(const Json& json, Record* record) {
+Result<void> ReadTokens(const Json& json, DataRecord* record) {
   const Json& list = json["input_ids"];
   if (!list.is_array() || list.empty()) return Wrong("\"input_ids\" is not a list of ids");
   std::vector<int32_t> ids;
@@ -273,18 +273,18 @@ Result<void> ReadTokens(const Json& json, Record* record) {
 }
 
 Result<void> ReadConverted(const Json& messages, const char* key, const char* shape,
-                           Record* record) {
+                           DataRecord* record) {
   record->remarks.push_back({RemarkKind::kConverted, shape});
   return ReadMessages(messages, key, record, &record->answer);
 }
 
-Result<void> ReadShareGpt(const Json& json, Record* record) {
+Result<void> ReadShareGpt(const Json& json, DataRecord* record) {
   LODE_ASSIGN(const Json messages, MessagesOfShareGpt(json));
   return ReadConverted(messages, "conversations",
                        "the ShareGPT shape: write {\"messages\": [...]} instead", record);
 }
 
-Result<void> ReadAlpaca(const Json& json, Record* record) {
+Result<void> ReadAlpaca(const Json& json, DataRecord* record) {
   LODE_ASSIGN(const Json messages, MessagesOfAlpaca(json));
   return ReadConverted(messages, "messages",
                        "the Alpaca shape: write {\"messages\": [...]} instead", record);
@@ -294,7 +294,7 @@ struct Shape {
   RecordKind kind;
   const char* name;
   bool (*fits)(const Json&);
-  Result<void> (*read)(const Json&, Record*);
+  Result<void> (*read)(const Json&, DataRecord*);
 };
 
 constexpr Shape kShapes[] = {
@@ -307,12 +307,12 @@ constexpr Shape kShapes[] = {
      [](const Json& j) { return j.contains("instruction") && j.contains("output"); }, ReadAlpaca},
     {RecordKind::kCompletion, "completion",
      [](const Json& j) { return j.contains("completion") && !j.contains("label"); },
-     [](const Json& j, Record* r) {
+     [](const Json& j, DataRecord* r) {
        return j.contains("prompt") ? ReadCompletion(j, r) : Wrong("there is no \"prompt\"");
      }},
     {RecordKind::kUnpaired, "unpaired",
      [](const Json& j) { return j.contains("completion") && j.contains("label"); },
-     [](const Json& j, Record* r) {
+     [](const Json& j, DataRecord* r) {
        return j.contains("prompt") ? ReadUnpaired(j, r) : Wrong("there is no \"prompt\"");
      }},
     {RecordKind::kPreference, "preference",
@@ -338,14 +338,17 @@ Result<const Shape*> FindShape(const Json& json, const RecordOptions& options) {
     if (shape.fits(json) && (!options.as || *options.as == shape.kind)) fits.push_back(&shape);
   }
   if (fits.size() == 1) return fits[0];
-  std::vector<std::string> names, keys;
-  for (const Shape* shape : fits) names.push_back(shape->name);
+  std::vector<std::string> names, kinds, keys;
+  for (const Shape* shape : fits) {
+    names.push_back(shape->name);
+    kinds.push_back(Name(shape->kind));
+  }
   for (const auto& [key, value] : json.items()) {
     if (keys.size() < 8) keys.push_back(Quote(key, 40));
   }
   if (!fits.empty()) {
     return Wrong("this may be " + Join(names, " or ") + " (keys: " + Join(keys, ", ") + ")",
-                 "say what it is with --as " + std::string(Name(fits[0]->kind)));
+                 "say what it is with --as KIND: " + Join(kinds, ", "));
   }
   const std::string kind =
       options.as ? std::string("is no ") + Name(*options.as) : "is nothing known";
@@ -371,10 +374,10 @@ Result<RecordKind> ParseRecordKind(const std::string& name) {
   return Wrong("there are no records of kind " + Quote(name), "kinds: " + Join(names, ", "));
 }
 
-Result<Record> RecordOf(const Json& json, const RecordOptions& options) {
+Result<DataRecord> RecordOf(const Json& json, const RecordOptions& options) {
   if (!json.is_object()) return Wrong("the line is no JSON object");
   LODE_ASSIGN(const Shape* shape, FindShape(json, options));
-  Record record;
+  DataRecord record;
   record.kind = shape->kind;
   LODE_ASSIGN(record.tools, ReadTools(json));
   record.variables = Json::object();
@@ -385,7 +388,7 @@ Result<Record> RecordOf(const Json& json, const RecordOptions& options) {
   return record;
 }
 
-Result<Record> ParseRecord(std::string_view line, const RecordOptions& options) {
+Result<DataRecord> ParseRecord(std::string_view line, const RecordOptions& options) {
   if (line.size() > kLineBytesMax) {
     return Wrong("a line of " + HumanBytes(line.size()) + "; at most " + HumanBytes(kLineBytesMax));
   }

@@ -28,7 +28,7 @@ const char* Name(RecordKind kind);
 // Errors: kBadInput that lists the names.
 Result<RecordKind> ParseRecordKind(const std::string& name);
 
-struct Record {
+struct DataRecord {
   RecordKind kind = RecordKind::kText;
   Words prompt;             // what is given; empty for text and chats
   Words answer;             // what is taught: the text, the whole chat, the completion, the chosen
@@ -51,7 +51,7 @@ struct RecordOptions {
 constexpr size_t kLineBytesMax = 64u << 20;
 
 // `line`: JSON of one record. Errors: kBadInput with the reason; the caller knows file and line.
-Result<Record> ParseRecord(std::string_view line, const RecordOptions& options = {});
-Result<Record> RecordOf(const Json& json, const RecordOptions& options = {});
+Result<DataRecord> ParseRecord(std::string_view line, const RecordOptions& options = {});
+Result<DataRecord> RecordOf(const Json& json, const RecordOptions& options = {});
 
 }  // namespace lode::tune

@@ -17,7 +17,7 @@ void CheckWords(const lode::tune::Words& words) {
   for (const float weight : words.weights) LODE_CHECK(weight >= 0 && weight <= 1);
 }
 
-lode::Result<void> Check(const lode::Result<lode::tune::Record>& record) {
+lode::Result<void> Check(const lode::Result<lode::tune::DataRecord>& record) {
   if (!record.ok()) {
     LODE_CHECK(record.error().code() != lode::Code::kInternal);
     LODE_CHECK(!record.error().ToString().empty());

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/text.h"
 #include "tests/support/training_text.h"
 #include "tune/data/files.h"
@@ -12,7 +14,7 @@ namespace {
 using testing::RecordFrom;
 using testing::WhyNot;
 
-TEST(Record, EachShapeIsRecognisedByItsKeys) {
+TEST(DataRecord, EachShapeIsRecognisedByItsKeys) {
   const std::pair<const char*, RecordKind> kLines[] = {
       {R"({"text": "Once", "source": "web"})", RecordKind::kText},
       {R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})",
@@ -41,7 +43,7 @@ TEST(Record, EachShapeIsRecognisedByItsKeys) {
   for (const auto& [line, kind] : kLines) EXPECT_EQ(RecordFrom(line).kind, kind) << line;
 }
 
-TEST(Record, ALineThatMayBeTwoThingsIsRefusedUntilSomebodySaysWhich) {
+TEST(DataRecord, ALineThatMayBeTwoThingsIsRefusedUntilSomebodySaysWhich) {
   const std::string line =
       R"({"prompt": "a", "messages": [{"role": "assistant", "content": "b"}]})";
   EXPECT_NE(WhyNot(line).find("chat or task"), std::string::npos) << WhyNot(line);
@@ -53,7 +55,7 @@ TEST(Record, ALineThatMayBeTwoThingsIsRefusedUntilSomebodySaysWhich) {
             std::string::npos);
 }
 
-TEST(Record, WhatIsWrongIsNamedWithItsPlaceInTheLine) {
+TEST(DataRecord, WhatIsWrongIsNamedWithItsPlaceInTheLine) {
   const std::pair<const char*, const char*> kLines[] = {
       {R"({"text": 7})", "\"text\" is not text"},
       {R"([1])", "no JSON object"},
@@ -83,23 +85,23 @@ TEST(Record, WhatIsWrongIsNamedWithItsPlaceInTheLine) {
   }
 }
 
-TEST(Record, ArgumentsAsTextAndAsObjectsAreTheSame) {
+TEST(DataRecord, ArgumentsAsTextAndAsObjectsAreTheSame) {
   const char* line =
       R"({"messages": [{"role": "user", "content": "a"},
           {"role": "assistant", "content": null, "tool_calls": [
             {"type": "function", "function": {"name": "add", "arguments": %s}}]}],
           "tools": [{"type": "function", "function": {"name": "add"}}]})";
-  const Record text = RecordFrom(Format(line, R"("{\"a\": 1}")"));
-  const Record object = RecordFrom(Format(line, R"({"a": 1})"));
+  const DataRecord text = RecordFrom(Format(line, R"("{\"a\": 1}")"));
+  const DataRecord object = RecordFrom(Format(line, R"({"a": 1})"));
   EXPECT_EQ(text.answer.messages, object.answer.messages);
   EXPECT_TRUE(text.remarks.empty());
-  const Record broken = RecordFrom(Format(line, R"("a = 1")"));
+  const DataRecord broken = RecordFrom(Format(line, R"("a = 1")"));
   ASSERT_EQ(broken.remarks.size(), 1u);
   EXPECT_EQ(broken.remarks[0].kind, RemarkKind::kBadArguments);
 }
 
-TEST(Record, OddMessagesAreRemarkedUpon) {
-  const Record record = RecordFrom(
+TEST(DataRecord, OddMessagesAreRemarkedUpon) {
+  const DataRecord record = RecordFrom(
       R"({"messages": [{"role": "human", "content": "a"}, {"role": "assistant", "content": ""},
           {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]})");
   ASSERT_EQ(record.remarks.size(), 3u);
@@ -109,8 +111,8 @@ TEST(Record, OddMessagesAreRemarkedUpon) {
   EXPECT_NE(record.remarks[2].text.find("messages[2].tool_calls[0]"), std::string::npos);
 }
 
-TEST(Record, WeightsLeaveTheMessagesTheyBelongTo) {
-  const Record record = RecordFrom(
+TEST(DataRecord, WeightsLeaveTheMessagesTheyBelongTo) {
+  const DataRecord record = RecordFrom(
       R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, "b"]},
           {"role": "assistant", "content": "b", "weight": 0}]})");
   EXPECT_EQ(record.answer.weights, (std::vector<float>{1, 0}));
@@ -118,13 +120,13 @@ TEST(Record, WeightsLeaveTheMessagesTheyBelongTo) {
   EXPECT_EQ(record.answer.messages[0]["content"], "ab");
 }
 
-TEST(Record, ThePromptOfAPairIsWhatBothBeginWith) {
-  const Record text =
+TEST(DataRecord, ThePromptOfAPairIsWhatBothBeginWith) {
+  const DataRecord text =
       RecordFrom(R"({"chosen": "Q: one? A: yes", "rejected": "Q: one? A: yesterday"})");
   EXPECT_EQ(text.prompt.text, "Q: one? A:");
   EXPECT_EQ(text.answer.text, " yes");
   EXPECT_EQ(text.rejected.text, " yesterday");
-  const Record chat = RecordFrom(
+  const DataRecord chat = RecordFrom(
       R"({"prompt": "a",
           "chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
           "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]})");
@@ -133,8 +135,8 @@ TEST(Record, ThePromptOfAPairIsWhatBothBeginWith) {
   EXPECT_EQ(chat.rejected.messages[0]["content"], "c");
 }
 
-TEST(Record, TasksKeepWhatTheirJudgeNeeds) {
-  const Record record = RecordFrom(
+TEST(DataRecord, TasksKeepWhatTheirJudgeNeeds) {
+  const DataRecord record = RecordFrom(
       R"({"responses_create_params": {"instructions": "Be brief.",
             "input": [{"role": "user", "content": [{"type": "input_text", "text": "2+2?"}]},
                       {"type": "function_call", "name": "add", "arguments": "{\"a\": 2}",
@@ -153,8 +155,8 @@ TEST(Record, TasksKeepWhatTheirJudgeNeeds) {
   EXPECT_TRUE(record.remarks.empty());
 }
 
-TEST(Record, ShareGptCallsBecomeToolCalls) {
-  const Record record = RecordFrom(
+TEST(DataRecord, ShareGptCallsBecomeToolCalls) {
+  const DataRecord record = RecordFrom(
       R"({"conversations": [{"from": "human", "value": "2+2?"},
           {"from": "function_call", "value": "{\"name\": \"add\", \"arguments\": {\"a\": 2}}"},
           {"from": "observation", "value": "4"}, {"from": "gpt", "value": "Four."}],
@@ -167,18 +169,18 @@ TEST(Record, ShareGptCallsBecomeToolCalls) {
   EXPECT_EQ(record.remarks[0].kind, RemarkKind::kConverted);
 }
 
-TEST(Record, PackedTokensBecomeSequencesThatBeginUnsupervised) {
-  const Record record = RecordFrom(
+TEST(DataRecord, PackedTokensBecomeSequencesThatBeginUnsupervised) {
+  const DataRecord record = RecordFrom(
       R"({"input_ids": [5, 6, 7, 8, 9], "loss_mask": [1, 1, 0, 1, 1], "seq_start_id": [0, 3]})");
   ASSERT_EQ(record.examples.size(), 2u);
   EXPECT_EQ(record.examples[0].tokens, (std::vector<int32_t>{5, 6, 7}));
   EXPECT_EQ(record.examples[0].weights, (std::vector<float>{0, 1, 0}));
   EXPECT_EQ(record.examples[1].weights, (std::vector<float>{0, 1}));
-  const Record labels = RecordFrom(R"({"input_ids": [5, 6, 7], "labels": [-100, 6, -100]})");
+  const DataRecord labels = RecordFrom(R"({"input_ids": [5, 6, 7], "labels": [-100, 6, -100]})");
   EXPECT_EQ(labels.examples[0].weights, (std::vector<float>{0, 1, 0}));
 }
 
-TEST(Record, DeepLinesAreRefused) {
+TEST(DataRecord, DeepLinesAreRefused) {
   const std::string deep = std::string(100, '[') + std::string(100, ']');
   EXPECT_NE(WhyNot(R"({"text": )" + deep + "}").find("nested"), std::string::npos)
       << WhyNot(R"({"text": )" + deep + "}");
@@ -186,7 +188,7 @@ TEST(Record, DeepLinesAreRefused) {
 
 std::vector<std::string> Walk(const std::string& bytes, const std::string& name) {
   std::vector<std::string> seen;
-  const auto visit = [&](const Place& place, const Result<Record>& record) -> Result<void> {
+  const auto visit = [&](const Place& place, const Result<DataRecord>& record) -> Result<void> {
     seen.push_back(ToString(place) + (record.ok() ? " " + record->answer.text : " bad"));
     return {};
   };
@@ -205,6 +207,7 @@ TEST(Files, LinesKeepTheirNumbersAndBadOnesDoNotStopTheRest) {
 
 TEST(Files, AFolderStandsForItsFilesAndParquetForItsImporter) {
   const std::string folder = ::testing::TempDir() + "lode_data_files";
+  std::filesystem::remove_all(folder);
   ASSERT_TRUE(MakeFolders(folder + "/b").ok());
   for (const char* name : {"/c.jsonl", "/b/a.txt", "/.hidden.txt", "/x.bin", "/p.parquet"}) {
     ASSERT_TRUE(WriteFileAtomic(folder + name, "x").ok());
