@@ -10,16 +10,11 @@
 
 #include "base/result.h"
 #include "train/trainer.h"
+#include "tune/rl/environment.h"
 #include "tune/rl/policy_loss.h"
 #include "tune/rl/rollout.h"
 
 namespace lode::tune {
-
-// What an answer got. One that could not be judged teaches nothing and spoils no mean.
-struct Verdict {
-  double reward = 0.0;
-  bool valid = true;
-};
 
 struct GrpoOptions {
   PolicyOptions policy;

@@ -1,0 +1,30 @@
+// The text side of a run: how text becomes tokens, and the files that say so, which stand beside
+// every checkpoint.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "tensor/source.h"
+#include "text/template/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
+#include "tune/plain_vocabulary.h"
+
+namespace lode::tune {
+
+struct RunText {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::ChatTemplate> chat_template;  // null: there is none
+  std::string bos, eos;                               // as the template wants them
+  std::vector<int32_t> stop_ids;                      // that end an answer
+  TextFiles files;
+};
+
+// `kind`: "model" for the checkpoint's own, "bytes", or "chars" for those of `texts`.
+// Errors: a checkpoint that is no Hugging Face folder; its files' own.
+Result<RunText> MakeRunText(const std::string& kind, const tensor::TensorSource* checkpoint,
+                            const std::vector<std::string>& texts);
+
+}  // namespace lode::tune
