@@ -112,6 +112,7 @@ Result<void> CheckRun(tune::TrainingRun& run) {
 Result<void> RunTrain(const Flags& flags) {
   LODE_ASSIGN(const tune::Settings settings, tune::Settings::Read(flags.file, flags.sets));
   tune::RunConfig config;
+  config.ChooseRecipe(settings);
   LODE_TRY(config.Keys().Fill(settings));
   std::string folder = !flags.resume.empty() ? flags.resume : flags.out;
   if (folder.empty() && !config.out.all.empty()) folder = config.out.all.front();

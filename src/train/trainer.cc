@@ -148,6 +148,21 @@ BatchReport Trainer::Evaluate(const PackedBatch& batch, std::vector<float>* log_
   return report;
 }
 
+double Trainer::Imbalance() const {
+  double worst = 0.0;
+  for (const std::vector<int64_t>& loads : loads_) {
+    int64_t all = 0, most = 0;
+    for (const int64_t load : loads) {
+      all += load;
+      most = std::max(most, load);
+    }
+    if (all == 0) continue;
+    const auto share = static_cast<double>(most * std::ssize(loads)) / static_cast<double>(all);
+    worst = std::max(worst, share - 1.0);
+  }
+  return worst;
+}
+
 // b_e += rate sign(mean load - load_e): experts that got too little are chosen more readily.
 void Trainer::MoveBiases() {
   for (size_t i = 0; i < loads_.size(); ++i) {

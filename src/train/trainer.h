@@ -74,6 +74,8 @@ class Trainer {
   model::Runner& runner() { return *runner_; }
   // Rows that each expert of each layer got since the last Update; empty for other layers.
   const std::vector<std::vector<int64_t>>& loads() const { return loads_; }
+  // Of these, the fullest expert's rows over the mean of its layer, less 1; the worst layer's.
+  double Imbalance() const;
 
   // All that it takes beside the model as it was bound.
   static uint64_t Bytes(const model::ModelSpec& spec, const TrainerOptions& options, int threads);

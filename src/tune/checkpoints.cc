@@ -34,7 +34,8 @@ Json ToJson(const RunState& s) {
           {"best_step", s.best_step},
           {"since_best", s.since_best},
           {"seconds", s.seconds},
-          {"metrics_bytes", s.metrics_bytes}};
+          {"metrics_bytes", s.metrics_bytes},
+          {"cursor", s.cursor}};
 }
 
 RunState StateOf(const Json& json) {
@@ -48,6 +49,7 @@ RunState StateOf(const Json& json) {
   s.since_best = GetInt(json, "since_best");
   s.seconds = GetDouble(json, "seconds");
   s.metrics_bytes = static_cast<uint64_t>(GetInt(json, "metrics_bytes"));
+  if (const Json* cursor = FindKey(json, "cursor")) s.cursor = *cursor;
   return s;
 }
 

@@ -36,6 +36,7 @@ struct RunState {
   int64_t since_best = 0;  // evaluations
   double seconds = 0.0;    // spent in steps
   uint64_t metrics_bytes = 0;
+  Json cursor;  // of the lesson
 };
 
 // What makes a run this one: settings (Fields::Values), the model's config, a digest of its data.

@@ -5,11 +5,9 @@
 #include <utility>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "base/utf8.h"
-#include "formats/hf_checkpoint.h"
 
 namespace lode::tune {
 namespace {
@@ -83,47 +81,16 @@ std::vector<std::string> CutTail(double share, std::vector<std::string>* documen
   return tail;
 }
 
-// The files of a checkpoint's tokenizer.
-Result<TextFiles> FilesOf(const tensor::TensorSource& source) {
-  const auto* checkpoint = dynamic_cast<const formats::HfCheckpoint*>(&source);
-  if (checkpoint == nullptr) {
-    return Error(Code::kUnsupported, source.path() + ": training needs a Hugging Face folder",
-                 "make one: lode convert " + source.path() + " FOLDER");
-  }
-  TextFiles files;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                           "chat_template.jinja", "generation_config.json"}) {
-    if (!checkpoint->HasFile(name)) continue;
-    LODE_ASSIGN(files[name], checkpoint->ReadFile(name));
-  }
-  return files;
-}
-
 }  // namespace
-
-Result<void> Corpus::MakeTokenizer(const CorpusOptions& options,
-                                   const std::vector<std::string>& texts) {
-  if (options.tokenizer == "model") {
-    LODE_ASSIGN(files_, FilesOf(*options.checkpoint));
-  } else if (options.tokenizer == "bytes") {
-    files_ = ByteVocabulary();
-  } else {
-    std::string all;
-    for (const std::string& text : texts) all += text;
-    files_ = CharacterVocabulary(all);
-  }
-  LODE_ASSIGN(tokenizer_, text::Tokenizer::FromHuggingFace(files_["tokenizer.json"],
-                                                           files_["tokenizer_config.json"]));
-  return {};
-}
 
 Result<void> Corpus::Encode(const std::vector<std::string>& documents,
                             std::vector<int32_t>* tokens) {
   text::EncodeOptions options;
   options.recognise_special = false;
   for (const std::string& document : documents) {
-    if (!tokens->empty() && tokenizer_->eos_id()) tokens->push_back(*tokenizer_->eos_id());
-    LODE_ASSIGN(const std::vector<int32_t> ids, tokenizer_->Encode(document, options));
+    if (!tokens->empty() && text_.tokenizer->eos_id())
+      tokens->push_back(*text_.tokenizer->eos_id());
+    LODE_ASSIGN(const std::vector<int32_t> ids, text_.tokenizer->Encode(document, options));
     tokens->insert(tokens->end(), ids.begin(), ids.end());
   }
   return {};
@@ -143,7 +110,7 @@ Result<std::unique_ptr<Corpus>> Corpus::Read(const CorpusOptions& options) {
     LODE_ASSIGN(held_out, ReadDocuments(options.held_out));
     texts.insert(texts.end(), held_out.begin(), held_out.end());
   }
-  LODE_TRY(corpus->MakeTokenizer(options, texts));
+  LODE_ASSIGN(corpus->text_, MakeRunText(options.tokenizer, options.checkpoint, texts));
   LODE_TRY(corpus->Encode(training, &corpus->training_));
   LODE_TRY(corpus->Encode(held_out, &corpus->held_out_));
   const auto short_of = [&](const std::vector<int32_t>& tokens, const char* what) {
@@ -186,7 +153,9 @@ void Corpus::AddHeldOut(int64_t index, float coefficient, train::PackedBatch* ba
   Add(held_out_, static_cast<size_t>(index * sequence_), coefficient, batch);
 }
 
-int64_t Corpus::BytesOf(int32_t token) const { return std::ssize(tokenizer_->TokenBytes(token)); }
+int64_t Corpus::BytesOf(int32_t token) const {
+  return std::ssize(text_.tokenizer->TokenBytes(token));
+}
 
 uint64_t Corpus::digest() const {
   uint64_t digest = 0;

@@ -13,7 +13,7 @@
 #include "base/result.h"
 #include "tensor/source.h"
 #include "text/tokenizer/tokenizer.h"
-#include "tune/plain_vocabulary.h"
+#include "tune/run_text.h"
 #include "tune/sequences.h"
 
 namespace lode::tune {
@@ -42,22 +42,20 @@ class Corpus final : public Sequences {
   int64_t training_tokens() const override { return std::ssize(training_); }
   uint64_t digest() const override;
 
-  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const text::Tokenizer& tokenizer() const { return *text_.tokenizer; }
   // What belongs beside the weights of a checkpoint.
-  const TextFiles& files() const { return files_; }
+  const TextFiles& files() const { return text_.files; }
   int64_t held_out_tokens() const { return std::ssize(held_out_); }
   int64_t documents() const { return documents_; }
   uint64_t bytes() const { return (training_.capacity() + held_out_.capacity()) * sizeof(int32_t); }
 
  private:
   Corpus() = default;
-  Result<void> MakeTokenizer(const CorpusOptions& options, const std::vector<std::string>& texts);
   Result<void> Encode(const std::vector<std::string>& documents, std::vector<int32_t>* tokens);
   void Add(const std::vector<int32_t>& tokens, size_t begin, float coefficient,
            train::PackedBatch* batch) const;
 
-  std::unique_ptr<text::Tokenizer> tokenizer_;
-  TextFiles files_;
+  RunText text_;
   int64_t sequence_ = 0, documents_ = 0;
   uint64_t seed_ = 0;
   std::vector<int32_t> training_, held_out_;

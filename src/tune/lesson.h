@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "model/spec.h"
 #include "text/tokenizer/tokenizer.h"
@@ -25,9 +26,9 @@ class Lesson {
   virtual std::string Summary() const = 0;
   // A number of all that is learnt from and its order: a run goes on only with the same.
   virtual uint64_t digest() const = 0;
-  // Rows and sequences of one step, at most.
-  virtual int64_t step_rows() const = 0;
-  virtual int64_t step_sequences() const = 0;
+  // Where it stands, where that does not follow from the step alone.
+  virtual Json Cursor() const { return nullptr; }
+  virtual Result<void> Seek(const Json&) { return {}; }
   // What it takes beside the trainer.
   virtual uint64_t Bytes(const model::ModelSpec& spec, int threads) const = 0;
 
@@ -44,7 +45,4 @@ class Lesson {
 // Moves the model by what has gathered, unless the loss is no number; fills in the gradient's norm
 // and how uneven the experts' loads were.
 void Move(train::Trainer* trainer, StepMetrics* metrics);
-// That alone: the fullest expert's rows over the mean of its layer, less 1; the worst layer's.
-double Imbalance(const train::Trainer& trainer);
-
 }  // namespace lode::tune

@@ -141,6 +141,7 @@ Result<void> TrainingRun::Sample(const Watcher& watcher) {
 
 Result<void> TrainingRun::Save() {
   state_.metrics_bytes = record_->metrics_bytes();
+  state_.cursor = lesson_->Cursor();
   return checkpoints_->Save(state_);
 }
 

@@ -31,14 +31,30 @@ int64_t StepsOf(double part, int64_t steps) {
 }
 
 constexpr double kMany = 1e9;
+// Of one pass, where sequences have lengths of their own.
+constexpr int64_t kSequencesEach = 256, kRowsEach = 4096;
 
 }  // namespace
+
+void RunConfig::ChooseRecipe(const Settings& settings) {
+  const Setting* chosen = settings.Find("recipe");
+  if (chosen != nullptr && chosen->value.is_string()) recipe = chosen->value.get<std::string>();
+  if (recipe != "grpo") return;
+  // What published recipes have.
+  adam.beta2 = 0.999;
+  adam.weight_decay = 0.0;
+  balance = 0.0;
+  form = "none";
+  sequence = 1024;
+}
 
 Fields RunConfig::Keys() {
   Fields fields;
   fields.open = {{"model", &model, KnownModelKeys()}};
-  fields.Add("recipe", &recipe, "what the run does").OneOf({"pretrain"});
+  fields.Add("recipe", &recipe, "what the run does").OneOf({"pretrain", "sft", "grpo"});
   AddDataKeys(&fields);
+  if (recipe != "pretrain") AddExampleKeys(&fields);
+  if (recipe == "grpo") AddRewardKeys(&fields);
   AddOptimizerKeys(&fields);
   AddTrainKeys(&fields);
   AddWatchKeys(&fields);
@@ -49,14 +65,52 @@ Fields RunConfig::Keys() {
 void RunConfig::AddDataKeys(Fields* f) {
   f->Add("model.from", &from, "a Hugging Face folder to go on from, instead of a new model")
       .MayChange();
-  f->Add("data.training", &training, "text files, or folders of .txt and .md files").MayChange();
-  f->Add("data.held_out", &held_out, "the same, to judge by; none: the end of the training text")
+  const bool text = recipe == "pretrain";
+  f->Add("data.training", &training,
+         text ? "text files, or folders of .txt and .md files"
+              : "files of records, or folders of them (docs/training-data.md)")
       .MayChange();
-  f->Add("data.held_out_share", &held_out_share, "how much that end is, of the text's bytes")
+  f->Add("data.held_out", &held_out,
+         text ? "the same, to judge by; none: the end of the training text"
+              : "the same, to judge by; none: some of the training records")
+      .MayChange();
+  f->Add("data.held_out_share", &held_out_share,
+         text ? "how much that end is, of the text's bytes"
+              : "how many records are held out where none are named")
       .Range(0, 0.9);
   f->Add("data.tokenizer", &tokenizer,
          "how text is cut; `auto`: as the model of `model.from` does, else characters")
       .OneOf({"auto", "chars", "bytes", "model"});
+}
+
+void RunConfig::AddExampleKeys(Fields* f) {
+  f->Add("data.strict", &strict, "what is odd about the data is an error").MayChange();
+  f->Add("data.mask_thinking", &mask_thinking, "traces are read, not taught");
+  if (recipe != "sft") return;
+  f->Add("data.supervise", &supervise, "what of a record is taught (docs/training-data.md)")
+      .OneOf({"auto", "all", "completion", "assistant", "last-assistant"});
+  f->Add("data.loss_mean", &loss_mean,
+         "`token`: every taught token counts the same; `sample`: every example")
+      .OneOf({"token", "sample"});
+}
+
+void RunConfig::AddRewardKeys(Fields* f) {
+  f->Add("rl.environment", &environment, "who judges answers to tasks that name nobody");
+  f->Add("rl.answers", &answers, "to each task: a group").Range(2, 4096);
+  f->Add("rl.answer_tokens", &answer_tokens, "of an answer, at most").Range(1, 1 << 20);
+  f->Add("rl.together", &together, "answers that are drawn at once").Range(1, 4096).MayChange();
+  f->Add("rl.updates", &grpo.updates, "of the weights for one batch of answers").Range(1, 64);
+  f->Add("rl.baseline", &baseline,
+         "what an answer is measured by: the mean of the `others` or of `all`")
+      .OneOf({"others", "all"});
+  f->Add("rl.divide_by_deviation", &grpo.policy.divide_by_deviation,
+         "advantages are divided by their group's deviation");
+  f->Add("rl.advantage_max", &grpo.policy.advantage_max, "of their size; 0: any");
+  f->Add("rl.clip_low", &grpo.policy.clip_low, "how far a token's ratio may fall").Range(0, 1);
+  f->Add("rl.clip_high", &grpo.policy.clip_high, "how far it may rise").Range(0, 100);
+  f->Add("rl.skip_cut_off", &grpo.skip_cut_off, "answers that reached the limit teach nothing");
+  f->Add("rl.router_frozen", &router_frozen,
+         "routers keep their weights; their biases still move (train.bias_rate)");
 }
 
 void RunConfig::AddOptimizerKeys(Fields* f) {
@@ -82,8 +136,12 @@ void RunConfig::AddOptimizerKeys(Fields* f) {
 
 void RunConfig::AddTrainKeys(Fields* f) {
   f->Add("train.steps", &steps, "updates of the weights").Range(1, kMany);
-  f->Add("train.batch", &batch, "sequences of an update").Range(1, 1 << 20);
-  f->Add("train.sequence", &sequence, "tokens of a sequence").Range(1, 1 << 24);
+  const bool rewards = recipe == "grpo";
+  f->Add("train.batch", &batch, rewards ? "tasks of an update" : "sequences of an update")
+      .Range(1, 1 << 20);
+  f->Add("train.sequence", &sequence,
+         rewards ? "tokens of a task with its answer, at most" : "tokens of a sequence")
+      .Range(1, 1 << 24);
   f->Add("train.accumulate", &accumulate,
          "pieces that a batch is computed in, to save memory; must divide it")
       .Range(1, 1 << 20);
@@ -128,11 +186,23 @@ void RunConfig::AddWatchKeys(Fields* f) {
       .MayChange();
 }
 
+Result<void> RunConfig::CheckData() const {
+  if (training.all.empty()) {
+    return Error(Code::kBadInput, recipe == "pretrain" ? "data.training names no text to learn from"
+                                                       : "data.training names no records");
+  }
+  if (recipe == "grpo" && from.all.empty()) {
+    return Error(Code::kBadInput, "a model that knows nothing has no answers to judge",
+                 "fine-tune one first, and name it in model.from");
+  }
+  return {};
+}
+
 Result<void> RunConfig::Check() const {
   const auto bad = [](const std::string& message, const std::string& hint = "") {
     return Error(Code::kBadInput, message, hint);
   };
-  if (training.all.empty()) return bad("data.training names no text to learn from");
+  LODE_TRY(CheckData());
   if (from.all.size() > 1 || out.all.size() > 1) {
     return bad(from.all.size() > 1 ? "model.from names more than one model"
                                    : "output.folder names more than one folder");
@@ -182,15 +252,60 @@ train::Schedule RunConfig::Schedule() const {
 
 train::TrainerOptions RunConfig::TrainerOptions() const {
   train::TrainerOptions options;
-  options.rows_max = batch_each() * sequence;
-  options.sequences_max = batch_each();
+  options.rows_max = rows_each();
+  options.sequences_max = recipe == "pretrain" ? batch_each() : kSequencesEach;
   options.sequence_max = sequence;
   options.recompute = recompute;
   options.balance = balance;
   options.bias_rate = bias_rate;
+  options.router_frozen = recipe == "grpo" && router_frozen;
   options.adam = adam;
   options.use_muon = optimizer == "muon";
   options.muon = {momentum, adam.weight_decay};
+  return options;
+}
+
+int64_t RunConfig::rows_each() const {
+  if (recipe != "grpo") return batch_each() * sequence;
+  // As many answers as a pass of the usual size has room for.
+  return std::max(sequence, std::min(batch_each() * answers * sequence, kRowsEach));
+}
+
+ExampleOptions RunConfig::Examples() const {
+  ExampleOptions options;
+  options.training = training.all;
+  options.held_out = held_out.all;
+  options.held_out_share = held_out_share;
+  options.encoder.supervise = *ParseSupervise(supervise);
+  options.encoder.mask_thinking = mask_thinking;
+  options.mean = *ParseLossMean(loss_mean);
+  options.strict = strict;
+  options.batch = batch;
+  options.sequence = sequence;
+  options.each_rows = rows_each();
+  options.each_sequences = kSequencesEach;
+  options.seed = static_cast<uint64_t>(seed);
+  return options;
+}
+
+RewardOptions RunConfig::Rewards() const {
+  RewardOptions options;
+  options.training = training.all;
+  options.held_out = held_out.all;
+  options.held_out_share = held_out_share;
+  options.encoder.mask_thinking = mask_thinking;
+  options.strict = strict;
+  options.environment = environment;
+  options.batch = batch;
+  options.sequence = sequence;
+  options.answer_max = answer_tokens;
+  options.together = together;
+  options.grpo = grpo;
+  options.grpo.answers = answers;
+  options.grpo.rows_max = rows_each();
+  options.grpo.sequences_max = kSequencesEach;
+  options.grpo.policy.baseline = baseline == "all" ? Baseline::kMean : Baseline::kLeaveOneOut;
+  options.seed = static_cast<uint64_t>(seed);
   return options;
 }
 

@@ -1,4 +1,4 @@
-// The settings of pretraining: every key, its default, its meaning (docs/training.md has the table
+// The settings of a run: every key, its default, its meaning (docs/training.md has the table
 // that this one makes).
 #pragma once
 
@@ -9,6 +9,8 @@
 #include "base/result.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
+#include "tune/example_lesson.h"
+#include "tune/reward_lesson.h"
 #include "tune/settings.h"
 
 namespace lode::tune {
@@ -21,6 +23,15 @@ struct RunConfig {
   Paths training, held_out;
   double held_out_share = 0.1;
   std::string tokenizer = "auto";
+  std::string supervise = "auto", loss_mean = "token";  // of examples
+  bool mask_thinking = false, strict = false;
+
+  // Of the recipe grpo.
+  std::string environment;
+  int64_t answers = 8, answer_tokens = 128, together = 64;
+  GrpoOptions grpo;
+  std::string baseline = "others";
+  bool router_frozen = true;
 
   std::string optimizer = "adamw";
   train::AdamOptions adam;
@@ -42,7 +53,9 @@ struct RunConfig {
   Paths out;
   std::string type = "f32";
 
-  // The keys, pointing into this object.
+  // What of these settings a file's `recipe` has: to be called before Keys.
+  void ChooseRecipe(const Settings& settings);
+  // The keys of the recipe, pointing into this object.
   Fields Keys();
   // Errors: those of the keys; values that contradict one another.
   Result<void> Check() const;
@@ -50,9 +63,15 @@ struct RunConfig {
   train::Schedule Schedule() const;
   train::TrainerOptions TrainerOptions() const;
   int64_t batch_each() const { return batch / accumulate; }
+  int64_t rows_each() const;
+  ExampleOptions Examples() const;
+  RewardOptions Rewards() const;
 
  private:
+  Result<void> CheckData() const;
   void AddDataKeys(Fields* fields);
+  void AddExampleKeys(Fields* fields);
+  void AddRewardKeys(Fields* fields);
   void AddOptimizerKeys(Fields* fields);
   void AddTrainKeys(Fields* fields);
   void AddWatchKeys(Fields* fields);

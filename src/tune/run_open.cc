@@ -83,13 +83,29 @@ Result<std::unique_ptr<TrainingRun>> TrainingRun::Open(const RunConfig& config) 
 }
 
 Result<void> TrainingRun::OpenLesson() {
+  const std::string kind = source_ != nullptr            ? "model"
+                           : config_.tokenizer == "auto" ? "chars"
+                                                         : config_.tokenizer;
+  if (config_.recipe != "pretrain") {
+    std::vector<std::string> texts;
+    if (kind == "chars") {
+      std::vector<std::string> paths = config_.training.all;
+      paths.insert(paths.end(), config_.held_out.all.begin(), config_.held_out.all.end());
+      LODE_ASSIGN(texts, TextsOf(paths));
+    }
+    LODE_ASSIGN(RunText text, MakeRunText(kind, source_.get(), texts));
+    if (config_.recipe == "sft") {
+      LODE_ASSIGN(lesson_, ExampleLesson::Open(std::move(text), config_.Examples()));
+    } else {
+      LODE_ASSIGN(lesson_, RewardLesson::Open(std::move(text), config_.Rewards()));
+    }
+    return {};
+  }
   CorpusOptions options;
   options.training = config_.training.all;
   options.held_out = config_.held_out.all;
   options.held_out_share = config_.held_out_share;
-  options.tokenizer = source_ != nullptr            ? "model"
-                      : config_.tokenizer == "auto" ? "chars"
-                                                    : config_.tokenizer;
+  options.tokenizer = kind;
   options.checkpoint = source_.get();
   options.sequence = config_.sequence;
   options.seed = static_cast<uint64_t>(config_.seed);
@@ -195,7 +211,7 @@ Result<void> TrainingRun::Begin(const std::string& folder, bool resume, const Wa
   checkpoints_ = std::make_unique<Checkpoints>(checkpoints, weights_.get(), &trainer_->optimizer(),
                                                lesson_->files(), Identity(), config_.keep);
   if (resume) LODE_TRY(Resume(watcher));
-  LODE_ASSIGN(record_, Record::Open(folder, state_.step, state_.metrics_bytes));
+  LODE_ASSIGN(record_, RunRecord::Open(folder, state_.step, state_.metrics_bytes));
   peak_flops_ = api::MeasurePeak(pool_.get(), kernels::ActiveIsa(), kernels::Peak::kF32);
   return {};
 }
@@ -229,6 +245,7 @@ Result<void> TrainingRun::Resume(const Watcher& watcher) {
     return {};
   }
   state_ = *state;
+  LODE_TRY(lesson_->Seek(state_.cursor));
   watcher.note(Format("going on after step %lld", static_cast<long long>(state_.step)));
   return {};
 }

@@ -23,8 +23,6 @@ class TextLesson final : public Lesson {
   const TextFiles& files() const override { return corpus_->files(); }
   std::string Summary() const override;
   uint64_t digest() const override { return corpus_->digest(); }
-  int64_t step_rows() const override { return options_.batch * options_.sequence; }
-  int64_t step_sequences() const override { return options_.batch; }
   uint64_t Bytes(const model::ModelSpec&, int) const override { return corpus_->bytes(); }
 
   Result<void> Begin(const model::Model& model, train::Trainer* trainer, int threads) override;
@@ -32,6 +30,8 @@ class TextLesson final : public Lesson {
   Result<bool> Evaluate(int64_t most, EvaluationMetrics* metrics) override;
 
  private:
+  int64_t step_rows() const { return options_.batch * options_.sequence; }
+
   std::unique_ptr<Corpus> corpus_;
   TextLessonOptions options_;
   train::Trainer* trainer_ = nullptr;

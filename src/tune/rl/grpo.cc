@@ -185,6 +185,7 @@ Result<GrpoReport> GrpoStep(train::Trainer* trainer, Sampling* sampling,
   Lesson lesson(prompts, answers, verdicts, options);
   for (int64_t update = 0; update < options.updates; ++update) {
     LODE_TRY(lesson.Gather(trainer, update == 0, &report));
+    report.imbalance = std::max(report.imbalance, trainer->Imbalance());
     const train::UpdateReport moved = trainer->Update(rate);
     report.norm = std::max(report.norm, moved.norm);
     report.skipped = report.skipped || moved.skipped;

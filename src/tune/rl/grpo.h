@@ -35,7 +35,8 @@ struct GrpoReport {
   double drift_max = 0.0;  // |log p of the trainer - of the sampler| on the same weights
   int64_t tokens = 0;      // of answers, that were drawn
   int64_t invalid = 0;
-  bool skipped = false;  // some update was
+  double imbalance = 0.0;  // of the experts' loads (Trainer::Imbalance)
+  bool skipped = false;    // some update was
 };
 
 // Judges answers [prompt * answers + i].
