@@ -166,6 +166,7 @@ Result<void> RewardLesson::Step(StepMetrics* metrics) {
   metrics->skipped = report.skipped;
   metrics->imbalance = report.imbalance;
   metrics->tokens = report.tokens;
+  metrics->rows = report.rows;
   metrics->more = {
       {"reward", report.reward},       {"reward_deviation", report.reward_deviation},
       {"solved", report.solved},       {"flat_groups", report.flat_groups},

@@ -39,8 +39,10 @@ constexpr int64_t kSequencesEach = 256, kRowsEach = 4096;
 void RunConfig::ChooseRecipe(const Settings& settings) {
   const Setting* chosen = settings.Find("recipe");
   if (chosen != nullptr && chosen->value.is_string()) recipe = chosen->value.get<std::string>();
+  if (recipe == "sft") peak = 1e-4;
   if (recipe != "grpo") return;
-  // What published recipes have.
+  // What published recipes have, but for the rate, which is for models a thousand times smaller.
+  peak = lowest = 1e-5;
   adam.beta2 = 0.999;
   adam.weight_decay = 0.0;
   balance = 0.0;

@@ -128,6 +128,31 @@ TEST(Settings, AreAllInTheDocument) {
   RunConfig config;
   const std::string table = config.Keys().Markdown();
   EXPECT_NE(document->find(table), std::string::npos) << table;
+  for (const char* recipe : {"sft", "grpo"}) {
+    const auto settings = Settings::Parse(Format("recipe = \"%s\"\n", recipe), "run.toml", {});
+    ASSERT_TRUE(settings.ok());
+    RunConfig other;
+    other.ChooseRecipe(*settings);
+    for (const std::string& row : Split(other.Keys().Markdown(), '\n')) {
+      EXPECT_NE(document->find(row), std::string::npos) << row;
+    }
+  }
+}
+
+TEST(Settings, ARecipeHasKeysOfItsOwn) {
+  const auto fill = [](const char* text) {
+    const auto settings = Settings::Parse(text, "run.toml", {});
+    EXPECT_TRUE(settings.ok());
+    RunConfig config;
+    config.ChooseRecipe(*settings);
+    return config.Keys().Fill(*settings);
+  };
+  EXPECT_TRUE(fill("recipe = \"grpo\"\nrl.answers = 4").ok());
+  EXPECT_FALSE(fill("rl.answers = 4").ok());
+  EXPECT_FALSE(fill("recipe = \"grpo\"\nrl.answers = 1").ok());
+  EXPECT_TRUE(fill("recipe = \"sft\"\ndata.supervise = \"all\"").ok());
+  EXPECT_FALSE(fill("recipe = \"grpo\"\ndata.supervise = \"all\"").ok());
+  EXPECT_FALSE(fill("recipe = \"golf\"").ok());
 }
 
 }  // namespace

@@ -115,6 +115,7 @@ class Lesson {
       }
     }
     trainer->Gather(*batch, &now);
+    report->rows += std::ssize(batch->tokens);
     for (const size_t i : own) trained_tokens_ += std::ssize(answers_[i].tokens);
     if (first) Remember(own, now, report);
   }

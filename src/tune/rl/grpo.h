@@ -34,6 +34,7 @@ struct GrpoReport {
   double entropy = 0.0, length = 0.0, cut_off = 0.0;  // means over answers
   double drift_max = 0.0;  // |log p of the trainer - of the sampler| on the same weights
   int64_t tokens = 0;      // of answers, that were drawn
+  int64_t rows = 0;        // that went forward and back
   int64_t invalid = 0;
   double imbalance = 0.0;  // of the experts' loads (Trainer::Imbalance)
   bool skipped = false;    // some update was
