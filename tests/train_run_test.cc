@@ -20,8 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using tune::RunConfig;
-using tune::TrainingRun;
 using tune::RunReport;
+using tune::TrainingRun;
 
 Json TinyConfig() {
   return {{"model_type", "nemotron_h"},
@@ -164,6 +164,109 @@ TEST_F(TrainRun, GoesOnToTheBitWithMuon) {
   config_.optimizer = "adamw";
   EXPECT_NE(ErrorOf("parts").find("was made with optimizer.kind = \"muon\", not \"adamw\""),
             std::string::npos);
+}
+
+// Questions about one number, as examples and as tasks.
+class TrainRecipe : public TrainRun {
+ protected:
+  void SetUp() override {
+    TrainRun::SetUp();
+    std::string examples, tasks;
+    for (int i = 0; i < 60; ++i) {
+      const std::string prompt = Format("%d>", i % 10), answer = Format("%d", (i + 1) % 10);
+      examples += DumpJson({{"prompt", prompt}, {"completion", answer}}) + "\n";
+      tasks +=
+          DumpJson({{"prompt", prompt}, {"environment", "math"}, {"expected_answer", answer}}) +
+          "\n";
+    }
+    Write("examples.jsonl", examples);
+    Write("tasks.jsonl", tasks);
+    config_.recipe = "sft";
+    config_.training.all = {folder_ + "/examples.jsonl"};
+    config_.held_out_share = 0.2;
+    config_.batch = 2;
+  }
+  void Write(const std::string& name, const std::string& text) {
+    ASSERT_TRUE(WriteFileAtomic(folder_ + "/" + name, text).ok());
+  }
+  // From examples a little, so that some answers are right.
+  void Reward() {
+    config_.steps = 15;
+    ASSERT_TRUE(Run("sft").ok());
+    config_.recipe = "grpo";
+    config_.peak = 2e-3;
+    config_.form = "none";
+    config_.model = Json::object();
+    config_.from.all = {folder_ + "/sft/model"};
+    config_.training.all = {folder_ + "/tasks.jsonl"};
+    config_.accumulate = 1;
+    config_.steps = 20;
+    config_.batch = 20;
+    config_.answers = 8;
+    config_.answer_tokens = 2;
+  }
+};
+
+TEST_F(TrainRecipe, ExamplesAreLearntAndGoOnToTheBit) {
+  config_.steps = 100;
+  const auto report = Run("learnt");
+  ASSERT_TRUE(report.ok()) << report.error().ToString();
+  EXPECT_LT(report->last.loss, 0.3);
+  config_.steps = 20;
+  ASSERT_TRUE(Run("whole").ok());
+  ASSERT_TRUE(Run("parts", false, 7)->stopped);  // within an epoch
+  config_.threads = 3;
+  ASSERT_TRUE(Run("parts", true, 13)->stopped);
+  ASSERT_TRUE(Run("parts", true).ok());
+  ExpectSame("whole", "parts");
+  Write("examples.jsonl", "{\"prompt\": \"1\", \"completion\": \"2\"}\n");
+  config_.held_out_share = 0.0;
+  EXPECT_FALSE(Run("parts", true).ok());
+}
+
+TEST_F(TrainRecipe, RewardsAreLearntFromAndGoOnToTheBit) {
+  Reward();
+  ASSERT_TRUE(Run("whole").ok());
+  ASSERT_TRUE(Run("parts", false, 7)->stopped);
+  config_.threads = 3;
+  ASSERT_TRUE(Run("parts", true).ok());
+  ExpectSame("whole", "parts");
+  double first = 0.0, last = 0.0, drift = 0.0;
+  int64_t step = 0;
+  for (const std::string& line : Losses("whole")) {
+    const Json metrics = *ParseJson(line);
+    if (FindKey(metrics, "reward") == nullptr) continue;
+    ++step;
+    if (step <= 4) first += GetDouble(metrics, "reward") / 4;
+    if (step > 16) last += GetDouble(metrics, "reward") / 4;
+    drift = std::max(drift, GetDouble(metrics, "drift_max", 1.0));
+  }
+  EXPECT_EQ(step, 20);
+  EXPECT_EQ(drift, 0.0);
+  EXPECT_GT(last, first + 0.1);
+}
+
+TEST_F(TrainRecipe, TasksThatNobodyCanJudgeNeverStartARun) {
+  Reward();
+  const auto why = [&](const std::string& line) {
+    Write("tasks.jsonl", line + "\n");
+    return ErrorOf("never", false);
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(
+      has(why(R"({"prompt": "1", "environment": "golf", "expected_answer": "2"})"), "golf"));
+  EXPECT_TRUE(has(why(R"({"prompt": "1", "environment": "math", "expected_answer": "two"})"),
+                  "is no number"));
+  EXPECT_TRUE(has(why(R"({"prompt": "1", "environment": "math"})"), "expected_answer"));
+  EXPECT_TRUE(has(why(R"({"prompt": "123456789012345678901234567890", "environment": "math",)"
+                      R"( "expected_answer": "2"})"),
+                  "train.sequence"));
+  EXPECT_FALSE(IsFolder(folder_ + "/never/checkpoints"));
+  config_.from.all.clear();
+  config_.model = TinyConfig();
+  EXPECT_TRUE(has(ErrorOf("never", false), "knows nothing"));
 }
 
 TEST_F(TrainRun, GoesOnFromTheCheckpointBeforeADamagedOne) {

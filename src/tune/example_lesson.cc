@@ -34,7 +34,7 @@ Result<std::vector<std::string>> TextsOf(const std::vector<std::string>& paths) 
   };
   LODE_ASSIGN(const std::vector<std::string> files, FindDataFiles(paths));
   for (const std::string& file : files) {
-    LODE_TRY(VisitRecords(file, {}, [&](const Place&, Result<Record> record) -> Result<void> {
+    LODE_TRY(VisitRecords(file, {}, [&](const Place&, Result<DataRecord> record) -> Result<void> {
       if (!record.ok()) return {};
       for (const Words* words : {&record->prompt, &record->answer, &record->rejected}) add(*words);
       return {};

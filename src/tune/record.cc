@@ -40,9 +40,9 @@ EvaluationMetrics EvaluationOf(const Json& line) {
 
 }  // namespace
 
-Result<std::unique_ptr<RunRecord>> RunRecord::Open(const std::string& folder, int64_t step,
+Result<std::unique_ptr<Record>> Record::Open(const std::string& folder, int64_t step,
                                              uint64_t metrics_bytes) {
-  std::unique_ptr<RunRecord> record(new RunRecord(folder));
+  std::unique_ptr<Record> record(new Record(folder));
   const std::string path = folder + "/metrics.jsonl";
   LODE_ASSIGN(record->metrics_, MetricsFile::Open(path, metrics_bytes));
   LODE_TRY(record->ReadBack(path, metrics_bytes));
@@ -50,7 +50,7 @@ Result<std::unique_ptr<RunRecord>> RunRecord::Open(const std::string& folder, in
   return record;
 }
 
-Result<void> RunRecord::ReadBack(const std::string& path, uint64_t bytes) {
+Result<void> Record::ReadBack(const std::string& path, uint64_t bytes) {
   if (bytes == 0) return {};
   LODE_ASSIGN(const std::string text, ReadFile(path, uint64_t{4} << 30));
   for (const std::string& line : Split(text, '\n')) {
@@ -66,7 +66,7 @@ Result<void> RunRecord::ReadBack(const std::string& path, uint64_t bytes) {
   return {};
 }
 
-void RunRecord::Plot(const StepMetrics& m) {
+void Record::Plot(const StepMetrics& m) {
   last_step_ = m;
   if (m.skipped) return;
   const auto step = static_cast<double>(m.step);
@@ -82,12 +82,12 @@ void RunRecord::Plot(const StepMetrics& m) {
   }
 }
 
-void RunRecord::Plot(const EvaluationMetrics& m) {
+void Record::Plot(const EvaluationMetrics& m) {
   last_evaluation_ = m;
   held_out_.Add(static_cast<double>(m.step), m.rewarded() ? m.reward : m.loss);
 }
 
-Result<void> RunRecord::Add(const StepMetrics& m) {
+Result<void> Record::Add(const StepMetrics& m) {
   LODE_TRY(metrics_->Append(ToJson(m)));
   Plot(m);
   std::vector<Scalar> scalars = {
@@ -103,7 +103,7 @@ Result<void> RunRecord::Add(const StepMetrics& m) {
   return Draw();
 }
 
-Result<void> RunRecord::Add(const EvaluationMetrics& m) {
+Result<void> Record::Add(const EvaluationMetrics& m) {
   LODE_TRY(metrics_->Append(ToJson(m)));
   Plot(m);
   std::vector<Scalar> scalars = {{"held_out/loss", m.loss},
@@ -112,7 +112,7 @@ Result<void> RunRecord::Add(const EvaluationMetrics& m) {
   return events_->Append(m.step, scalars);
 }
 
-Result<void> RunRecord::Draw() {
+Result<void> Record::Draw() {
   drawn_ = std::chrono::steady_clock::now();
   std::string summary =
       Format("step %lld, loss %.4f", static_cast<long long>(last_step_.step), last_step_.loss);

@@ -14,11 +14,11 @@
 
 namespace lode::tune {
 
-class RunRecord {
+class Record {
  public:
   // In a run's folder, after `step` steps whose lines are the first `metrics_bytes` bytes of its
   // metrics. Errors: what the system says; kBadInput for metrics that are too short.
-  static Result<std::unique_ptr<RunRecord>> Open(const std::string& folder, int64_t step,
+  static Result<std::unique_ptr<Record>> Open(const std::string& folder, int64_t step,
                                               uint64_t metrics_bytes);
 
   Result<void> Add(const StepMetrics& metrics);
@@ -29,7 +29,7 @@ class RunRecord {
   uint64_t metrics_bytes() const { return metrics_->bytes(); }
 
  private:
-  explicit RunRecord(std::string folder) : folder_(std::move(folder)) {}
+  explicit Record(std::string folder) : folder_(std::move(folder)) {}
   Result<void> ReadBack(const std::string& path, uint64_t bytes);
   void Plot(const StepMetrics& metrics);
   void Plot(const EvaluationMetrics& metrics);

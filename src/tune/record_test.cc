@@ -130,8 +130,8 @@ class RecordTest : public ::testing::Test {
     ASSERT_TRUE(MakeFolders(folder_).ok());
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::unique_ptr<RunRecord> Open(int64_t step, uint64_t bytes) {
-    auto record = RunRecord::Open(folder_, step, bytes);
+  std::unique_ptr<Record> Open(int64_t step, uint64_t bytes) {
+    auto record = Record::Open(folder_, step, bytes);
     EXPECT_TRUE(record.ok()) << record.error().ToString();
     return std::move(*record);
   }
@@ -194,7 +194,7 @@ TEST_F(RecordTest, GoesOnAsIfNothingHadHappened) {
   const std::vector<Event> events = ReadEvents(folder_ + "/tensorboard/" + names[1]);
   EXPECT_TRUE(events[1].start);
   EXPECT_EQ(events[1].step, 2);
-  const auto shorter = RunRecord::Open(folder_, 9, 100000);
+  const auto shorter = Record::Open(folder_, 9, 100000);
   ASSERT_FALSE(shorter.ok());
   EXPECT_NE(shorter.error().ToString().find("is shorter"), std::string::npos);
 }

@@ -97,7 +97,7 @@ class TrainingRun {
   int lock_ = -1;
   RunState state_;
   EvaluationMetrics last_;
-  std::unique_ptr<RunRecord> record_;
+  std::unique_ptr<Record> record_;
   std::unique_ptr<Checkpoints> checkpoints_;
 
  public:

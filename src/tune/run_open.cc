@@ -211,7 +211,7 @@ Result<void> TrainingRun::Begin(const std::string& folder, bool resume, const Wa
   checkpoints_ = std::make_unique<Checkpoints>(checkpoints, weights_.get(), &trainer_->optimizer(),
                                                lesson_->files(), Identity(), config_.keep);
   if (resume) LODE_TRY(Resume(watcher));
-  LODE_ASSIGN(record_, RunRecord::Open(folder, state_.step, state_.metrics_bytes));
+  LODE_ASSIGN(record_, Record::Open(folder, state_.step, state_.metrics_bytes));
   peak_flops_ = api::MeasurePeak(pool_.get(), kernels::ActiveIsa(), kernels::Peak::kF32);
   return {};
 }

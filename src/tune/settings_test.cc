@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "tune/run_config.h"
 
 namespace lode::tune {
