@@ -268,7 +268,8 @@ Result<NodeId> AnswerMaker::AnswerText() {
   if (node.ok()) return node;
   const std::string path = GetString(form_.response_format, "path", "response_format");
   const std::string& message = node.error().message();
-  if (message.starts_with(path)) return node;
+  // "response_format.format" names its place itself; "grammar, line 1" is no field.
+  if (message.starts_with(path + ":") || message.starts_with(path + ".")) return node;
   return Error(node.error().code(), path + ": " + message, node.error().hint());
 }
 

@@ -171,6 +171,13 @@ TEST(AnswerGrammar, PlainTextIsHeldToAGrammarOrAPatternAlone) {
   EXPECT_FALSE(Accepts(form, "b1", false));
   form.response_format = {{"type", "grammar"}, {"grammar", "root ::= other"}};
   EXPECT_EQ(CompileAnswer(form).error().code(), Code::kBadInput);
+  for (const char* bad : {"root ::= other", "root ::= (", "x ::= [a]"}) {
+    for (const std::string path : {"grammar", "guided_grammar", "structured_outputs.grammar"}) {
+      form.response_format = {{"type", "grammar"}, {"grammar", bad}, {"path", path}};
+      const std::string message = CompileAnswer(form).error().message();
+      EXPECT_TRUE(message.starts_with(path + ": ")) << message;
+    }
+  }
   form.response_format = {{"type", "regex"}, {"pattern", "[a-c]{2}"}};
   EXPECT_TRUE(Accepts(form, "ab"));
   EXPECT_FALSE(Accepts(form, "abc", false));

@@ -206,8 +206,17 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     response.headers.emplace_back("Allow", std::string(methods));
     return response;
   }
-  if (route->work != nullptr && !get && !IsJsonType(request->Header("content-type"))) {
-    return refuse(Fault::kMediaType, "the body must be application/json");
+  if (route->work != nullptr && !get) {
+    if (!IsJsonType(request->Header("content-type"))) {
+      return refuse(Fault::kMediaType, "the body must be application/json");
+    }
+    const std::string_view coding = request->Header("content-encoding");
+    if (!coding.empty() && coding != "identity") {
+      HttpResponse response = refuse(
+          Fault::kMediaType, "the body must be sent as it is, and not as " + Quote(coding, 20));
+      response.headers.emplace_back("Accept-Encoding", "identity");
+      return response;
+    }
   }
   if (route->work != nullptr && server_ != nullptr && server_->draining()) {
     return refuse(Fault::kUnavailable, "the server is stopping");

@@ -323,6 +323,8 @@ class NonsenseTest(unittest.TestCase):
                              (b"GET /health HTTP/1.1\r\nHost: evil.test\r\n\r\n", 403),
                              (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
                               b"Content-Length: 2\r\n\r\n{}", 415),
+                             (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                              b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415),
                              (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
                               b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
                              (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -2\r\n\r\n{}", 400)):

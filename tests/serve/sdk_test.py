@@ -465,6 +465,7 @@ class DemoTest(unittest.TestCase):
                 self.assertRegex(text, f"^({form})$", str(extra))
         for extra, place in [({"guided_regex": "a", "grammar": "root ::= [a]"}, "grammar"),
                              ({"guided_grammar": "root ::= other"}, "guided_grammar"),
+                             ({"grammar": "root ::= other"}, "grammar"),
                              ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
                              ({"guided_whitespace_pattern": " "}, "guided_whitespace_pattern"),
                              ({"guided_choice": []}, "guided_choice")]:
