@@ -117,6 +117,8 @@ void ResponseWriter::Open(Part part, std::string* out) {
   if (part_ != Part::kNone) Close(true, out);
   part_ = part;
   text_.clear();
+  arguments_.clear();
+  input_ = TextField(kInput);
   logprobs_ = Json::array();
   const char* prefix = part == Part::kThoughts     ? "rs_"
                        : part == Part::kCall       ? "fc_"
@@ -186,14 +188,12 @@ void ResponseWriter::CloseText(std::string* out) {
 
 void ResponseWriter::CloseCall(std::string* out) {
   if (part_ == Part::kCustomCall) {
-    // The function behind it has one string, "input".
-    const auto arguments = ParseJson(text_);
-    const Json* input = arguments.ok() ? FindKey(*arguments, "input") : nullptr;
-    if (input != nullptr) text_ = input->is_string() ? input->get<std::string>() : DumpJson(*input);
+    if (!input_.begun()) {  // not as it was asked for: what there is
+      const auto arguments = ParseJson(arguments_);
+      const Json* input = arguments.ok() ? FindKey(*arguments, kInput) : nullptr;
+      AddInput(input == nullptr ? arguments_ : DumpJson(*input), out);
+    }
     if (!head_.stream) return;
-    Json delta = Event("response.custom_tool_call_input.delta");
-    delta["delta"] = text_;
-    Send(std::move(delta), out);
     Json done = Event("response.custom_tool_call_input.done");
     done["input"] = text_;
     return Send(std::move(done), out);
@@ -243,10 +243,22 @@ void ResponseWriter::BeginCall(const text::OutputEvent& output, std::string* out
 }
 
 void ResponseWriter::AddArguments(const std::string& text, std::string* out) {
+  if (part_ == Part::kCustomCall) {
+    arguments_ += text;
+    return AddInput(input_.Push(text), out);
+  }
   text_ += text;
   if (!head_.stream || part_ != Part::kCall) return;
   Json event = Event("response.function_call_arguments.delta");
   event["delta"] = text;
+  Send(std::move(event), out);
+}
+
+void ResponseWriter::AddInput(std::string text, std::string* out) {
+  text_ += text;
+  if (!head_.stream || text.empty()) return;
+  Json event = Event("response.custom_tool_call_input.delta");
+  event["delta"] = std::move(text);
   Send(std::move(event), out);
 }
 

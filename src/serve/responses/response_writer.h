@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "serve/answer_writer.h"
+#include "serve/responses/text_field.h"
 
 namespace lode::serve {
 
@@ -37,6 +38,7 @@ class ResponseWriter : public AnswerWriter {
   void Fail(const Problem& problem, const std::string& request_id, std::string* out) override;
 
  private:
+  static constexpr const char* kInput = "input";
   enum class Part : uint8_t { kNone, kThoughts, kMessage, kCall, kCustomCall };
 
   // Where a delta belongs: item, output_index, and the index within the item, if `index` names one.
@@ -50,6 +52,7 @@ class ResponseWriter : public AnswerWriter {
   void AddText(const chat::AnswerEvent& event, std::string* out);
   void BeginCall(const text::OutputEvent& output, std::string* out);
   void AddArguments(const std::string& text, std::string* out);
+  void AddInput(std::string text, std::string* out);
   Json Item(const char* status) const;
   Json TextPart() const;
   void Close(bool complete, std::string* out);
@@ -67,6 +70,9 @@ class ResponseWriter : public AnswerWriter {
   // The open item.
   Part part_ = Part::kNone;
   std::string item_id_, text_, name_, call_id_;
+  // Of a custom tool: behind it is a function of one string, "input", which is the item's text.
+  std::string arguments_;
+  TextField input_{kInput};
   Json logprobs_ = Json::array();
 };
 

@@ -5,6 +5,7 @@
 #include "serve/responses/response_request.h"
 #include "serve/responses/response_store.h"
 #include "serve/responses/response_writer.h"
+#include "serve/responses/text_field.h"
 #include "tests/support/wire_reader.h"
 
 namespace lode::serve {
@@ -248,12 +249,67 @@ TEST(ResponseWriter, ASummaryIsTheTraceAndCustomToolsGetText) {
       "response.reasoning_summary_text.delta", "response.reasoning_text.done",
       "response.reasoning_summary_text.done", "response.reasoning_summary_part.done",
       "response.output_item.done", "response.output_item.added",
-      "response.custom_tool_call_input.delta", "response.custom_tool_call_input.done",
-      "response.output_item.done"};
+      "response.custom_tool_call_input.delta", "response.custom_tool_call_input.delta",
+      "response.custom_tool_call_input.done", "response.output_item.done"};
   EXPECT_EQ(types, wanted);
+  std::string joined;
+  for (const Json& event : lode::testing::Events(out)) {
+    if (event["type"] == wanted[11]) joined += event["delta"];
+  }
+  EXPECT_EQ(joined, "ls -l");
   const Json last = lode::testing::Events(out).back();
   EXPECT_EQ(last["item"]["input"], "ls -l");
   EXPECT_EQ(last["item"]["call_id"], "call_1");
+}
+
+TEST(ResponseWriter, InputThatIsNoTextIsToldAsItIs) {
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {"{\"input\": [1, 2]}", "[1,2]"}, {"{\"other\":1}", "{\"other\":1}"}, {"{}", "{}"},
+      {"{\"input\":\"\"}", ""},       {"{\"input\": \"cut", "cut"}};
+  for (const auto& [arguments, wanted] : cases) {
+    std::string out;
+    ResponseHead head = {.id = "resp_1", .model = "m"};
+    head.stream = true;
+    head.custom_tools = {"shell"};
+    ResponseWriter writer(head, nullptr);
+    using Kind = text::OutputEvent::Kind;
+    for (const Kind kind : {Kind::kCallBegin, Kind::kArguments, Kind::kCallEnd}) {
+      chat::AnswerEvent event;
+      event.output.kind = kind;
+      event.output.name = "shell";
+      event.output.text = arguments;
+      writer.Add(event, {}, &out);
+    }
+    std::string joined;
+    for (const Json& event : lode::testing::Events(out)) {
+      if (event["type"] == "response.custom_tool_call_input.delta") joined += event["delta"];
+      if (event["type"] == "response.custom_tool_call_input.done") {
+        EXPECT_EQ(event["input"], wanted);
+      }
+    }
+    EXPECT_EQ(joined, wanted);
+    EXPECT_EQ(lode::testing::Events(out).back()["item"]["input"], wanted);
+  }
+}
+
+TEST(TextField, GivesWholeCharactersWhereverItIsCut) {
+  const std::string wanted =
+      "a \"quoted\" \\ line\nand \u00e9 \U0001F600, {raw} \u00fc \uFFFD. \uFFFD!";
+  const std::string json =
+      "{ \"other\": {\"input\": \"no\", \"x\": [\"\\\"input\"]}, \"n\": 1, \"s\": \"input\","
+      " \"input\" : \"a \\\"quoted\\\" \\\\ line\\nand \\u00e9 \\ud83d\\ude00, {raw} \u00fc"
+      " \\udc00. \\ud83d!\", \"input\": \"again\"}";
+  for (size_t cut = 0; cut <= json.size(); ++cut) {
+    TextField field("input");
+    std::string text = field.Push(std::string_view(json).substr(0, cut));
+    EXPECT_TRUE(wanted.starts_with(text)) << cut;
+    text += field.Push(std::string_view(json).substr(cut));
+    EXPECT_EQ(text, wanted) << cut;
+    EXPECT_TRUE(field.begun());
+  }
+  TextField none("input");
+  EXPECT_EQ(none.Push("{\"s\": \"input\", \"input\": 12, \"t\": \"x\"}"), "");
+  EXPECT_FALSE(none.begun());
 }
 
 }  // namespace
