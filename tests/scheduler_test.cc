@@ -447,5 +447,23 @@ TEST(Tenants, TheEldestEndsThoughNobodyElseHasComeOnFarEnoughToGiveWay) {
   EXPECT_GT(again, 0);
 }
 
+TEST(Tenants, WhatWasEvictedIsRememberedInAShareOfTheBudget) {
+  Serving serving = Small({}, 16 * 128);
+  Scheduler& scheduler = *serving.scheduler;
+  const RootId root = NewTenant(&scheduler);
+  const uint64_t most = scheduler.engine().frames().budget() / 16;
+  const auto remembered = [&] {
+    return static_cast<uint64_t>(scheduler.tree().counts().ghost_tokens) * sizeof(Token);
+  };
+  uint64_t largest = 0;
+  for (uint32_t i = 0; i < 200; ++i) {
+    ASSERT_TRUE(scheduler.Submit(Ask(root, Text(1000 + i, 150), 4)).ok());
+    RunToEnd(&serving);
+    ASSERT_LE(remembered(), most) << i;
+    largest = std::max(largest, remembered());
+  }
+  EXPECT_GT(largest, most / 2);  // more came than may be remembered
+}
+
 }  // namespace
 }  // namespace lode::runtime

@@ -10,17 +10,22 @@
 namespace lode::runtime {
 namespace {
 
+constexpr uint64_t kGhostShare = 16;  // ids of ghosts take at most so small a part of the budget
+
 double SystemMilliseconds() {
   using Milliseconds = std::chrono::duration<double, std::milli>;
   return Milliseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-TreeOptions TreeOptionsFor(const Engine& engine, const SchedulerOptions& scheduling) {
+TreeOptions TreeOptionsFor(Engine& engine, const SchedulerOptions& scheduling) {
   TreeOptions options = scheduling.tree;
   if (scheduling.disk != nullptr) options.demotion = scheduling.disk;
   options.recurrent = engine.has_slots();
   options.tap_grid = 1;
   options.hidden_rows = options.recurrent;
+  // What was evicted is remembered in small part of what the cache itself may take.
+  const uint64_t ghosts = engine.frames().budget() / kGhostShare / sizeof(Token);
+  options.ghost_tokens_max = std::min(options.ghost_tokens_max, static_cast<int64_t>(ghosts));
   return options;
 }
 
