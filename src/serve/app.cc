@@ -206,22 +206,39 @@ std::optional<HttpResponse> App::Admit(HttpRequest* request) {
     response.headers.emplace_back("Allow", std::string(methods));
     return response;
   }
-  if (route->work != nullptr && !get) {
-    if (!IsJsonType(request->Header("content-type"))) {
-      return refuse(Fault::kMediaType, "the body must be application/json");
-    }
-    const std::string_view coding = request->Header("content-encoding");
-    if (!coding.empty() && coding != "identity") {
-      HttpResponse response = refuse(
-          Fault::kMediaType, "the body must be sent as it is, and not as " + Quote(coding, 20));
-      response.headers.emplace_back("Accept-Encoding", "identity");
-      return response;
-    }
+  if (route->work != nullptr && !get && !IsJsonType(request->Header("content-type"))) {
+    return refuse(Fault::kMediaType, "the body must be application/json");
+  }
+  const std::string_view coding = request->Header("content-encoding");
+  if (route->work != nullptr && !coding.empty() && coding != "identity") {
+    HttpResponse response = refuse(
+        Fault::kMediaType, "the body must be sent as it is, and not as " + Quote(coding, 20));
+    response.headers.emplace_back("Accept-Encoding", "identity");
+    return response;
   }
   if (route->work != nullptr && server_ != nullptr && server_->draining()) {
     return refuse(Fault::kUnavailable, "the server is stopping");
   }
-  return std::nullopt;
+  if (route->work == nullptr || request->tenant.empty()) return std::nullopt;
+  const auto problem = CheckRate(request->tenant, *keys);
+  if (!problem) return std::nullopt;
+  return ErrorResponse(dialect, *problem, request->id);
+}
+
+// What is looked up at once counts nothing.
+std::optional<Problem> App::CheckRate(const std::string& tenant, const Keys& keys) {
+  const auto found = keys.tenants().find(tenant);
+  const int64_t most = found == keys.tenants().end() ? 0 : found->second.per_minute;
+  if (most == 0) return std::nullopt;
+  using Seconds = std::chrono::duration<double>;
+  const double now = Seconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+  const std::lock_guard lock(mutex_);
+  const double wait = rates_.Take(tenant, most, now);
+  if (wait == 0.0) return std::nullopt;
+  return Problem{.fault = Fault::kTooOften,
+                 .message = Format("this key may send %lld requests a minute",
+                                   static_cast<long long>(most)),
+                 .retry_seconds = wait};
 }
 
 void App::Tick() {

@@ -20,6 +20,7 @@
 #include "serve/keys.h"
 #include "serve/metrics.h"
 #include "serve/openai/rules.h"
+#include "serve/request_rates.h"
 #include "serve/responses/response_request.h"
 #include "serve/responses/response_store.h"
 
@@ -67,6 +68,7 @@ class App : public Site {
   std::string NewId(const char* prefix);
   bool OriginAllowed(std::string_view origin) const;
   bool HostAllowed(std::string_view host) const;
+  std::optional<Problem> CheckRate(const std::string& tenant, const Keys& keys);
   HttpResponse Json200(const Json& body) const;
   Reaction MakeReaction(const HttpRequest& request, std::unique_ptr<chat::Answer> answer,
                         std::unique_ptr<AnswerWriter> writer, bool stream);
@@ -130,11 +132,12 @@ class App : public Site {
   Metrics metrics_;
   ResponseStore responses_;
   EnergyMeter energy_;        // the server's thread alone
-  mutable std::mutex mutex_;  // guards the next four
+  mutable std::mutex mutex_;  // guards the next five
   std::shared_ptr<const Keys> keys_;
   int64_t keys_changed_ = 0;  // time of the file, in nanoseconds
   uint64_t next_id_ = 0;
   uint64_t id_salt_ = 0;
+  RequestRates rates_;
 };
 
 }  // namespace lode::serve

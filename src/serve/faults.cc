@@ -20,7 +20,7 @@ struct Row {
 
 constexpr const char* kInvalid = "invalid_request_error";
 
-constexpr std::array<Row, 19> kRows = {{
+constexpr std::array<Row, 20> kRows = {{
     {Fault::kBadRequest, 400, kInvalid, "invalid_value", kInvalid, false},
     {Fault::kUnsupported, 400, kInvalid, "unsupported_value", kInvalid, false},
     {Fault::kTooLong, 400, kInvalid, "context_length_exceeded", kInvalid, false},
@@ -36,6 +36,7 @@ constexpr std::array<Row, 19> kRows = {{
     {Fault::kMediaType, 415, kInvalid, "unsupported_media_type", kInvalid, false},
     {Fault::kHeaders, 431, kInvalid, "headers_too_large", kInvalid, false},
     {Fault::kQueueFull, 429, "rate_limit_error", "queue_full", "rate_limit_error", true},
+    {Fault::kTooOften, 429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", true},
     {Fault::kInternal, 500, "server_error", "internal_error", "api_error", false},
     {Fault::kUnavailable, 503, "server_error", "unavailable", "overloaded_error", true},
     {Fault::kNoRoom, 507, "server_error", "no_room", "api_error", false},
@@ -146,7 +147,8 @@ HttpResponse ErrorResponse(Dialect dialect, const Problem& problem, const std::s
   HttpResponse response;
   response.status = StatusOf(dialect, problem.fault);
   response.body = DumpJson(ErrorBody(dialect, problem, request_id));
-  if (problem.fault == Fault::kQueueFull || problem.fault == Fault::kUnavailable) {
+  if (problem.fault == Fault::kQueueFull || problem.fault == Fault::kTooOften ||
+      problem.fault == Fault::kUnavailable) {
     const double seconds = std::clamp(std::ceil(problem.retry_seconds), 1.0, kRetrySecondsMax);
     response.headers.emplace_back("Retry-After", std::to_string(static_cast<int>(seconds)));
   }

@@ -31,6 +31,7 @@ enum class Fault : uint8_t {
   kMediaType,  // the body is not said to be JSON
   kHeaders,    // too large, too many
   kQueueFull,
+  kTooOften,  // more requests than the key may send in a minute
   kInternal,
   kNoRoom,       // for a context: in memory, on disk, in a quota
   kUnavailable,  // loading, draining, out of room

@@ -48,6 +48,10 @@ Result<void> ReadLimit(const std::string& word, Keys::Rights* rights) {
     rights->contexts_max = count;
     return {};
   }
+  if (name == "rpm" && ParseInt64(value, &count) && count > 0) {
+    rights->per_minute = count;
+    return {};
+  }
   if (name == "publish" && (value == "yes" || value == "no")) {
     rights->may_publish = value == "yes";
     return {};
@@ -57,7 +61,7 @@ Result<void> ReadLimit(const std::string& word, Keys::Rights* rights) {
     limits->pin_bytes_max = static_cast<uint64_t>(count) << 20;
     return {};
   }
-  return Error(Code::kBadInput, Quote(word) + " is none of weight=, running=, queue=, "
+  return Error(Code::kBadInput, Quote(word) + " is none of weight=, running=, queue=, rpm=, "
                                               "pinned_mb=, contexts=, publish=");
 }
 

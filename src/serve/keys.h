@@ -5,8 +5,9 @@
 //   alice     2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90
 //   batch     81b637d8fcd2c6da6359e6963113a1170de795e4b725b84d1e0b4cfd9ec58ce9     weight=0.1
 //
-// Limits: weight= of its turns and memory; running= and queue= of its requests; contexts= that it
-// may keep, pinned_mb= that pinned ones may take; publish=yes: beginnings for all.
+// Limits: weight= of its turns and memory; running= and queue= of its requests, rpm= of them in a
+// minute; contexts= that it may keep, pinned_mb= that pinned ones may take; publish=yes: beginnings
+// for all.
 //
 // The name is the tenant: who has different keys shares neither cache nor turns.
 #pragma once
@@ -37,6 +38,7 @@ class Keys {
     chat::TenantLimits limits;
     int64_t contexts_max = -1;  // below 0: as many as anybody
     bool may_publish = false;
+    int64_t per_minute = 0;  // requests; 0: as many as come
   };
   const std::map<std::string, Rights>& tenants() const { return tenants_; }
 

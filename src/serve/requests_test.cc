@@ -7,6 +7,7 @@
 #include "serve/dialogue.h"
 #include "serve/faults.h"
 #include "serve/keys.h"
+#include "serve/request_rates.h"
 #include "serve/openai/chat_request.h"
 
 namespace lode::serve {
@@ -162,12 +163,24 @@ TEST(Faults, RetryAfterIsNeverLongerThanClientsWait) {
   EXPECT_EQ(response.headers[0], (std::pair<std::string, std::string>("Retry-After", "60")));
 }
 
+TEST(Rates, AMinutesWorthMayComeAtOnceAndThenEvenly) {
+  RequestRates rates;
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(rates.Take("alice", 6, 100.0), 0.0) << i;
+  EXPECT_DOUBLE_EQ(rates.Take("alice", 6, 100.0), 10.0);
+  EXPECT_EQ(rates.Take("bob", 6, 100.0), 0.0);  // each has its own
+  EXPECT_DOUBLE_EQ(rates.Take("alice", 6, 104.0), 6.0);  // a refusal costs nothing
+  EXPECT_EQ(rates.Take("alice", 6, 110.0), 0.0);
+  EXPECT_GT(rates.Take("alice", 6, 110.0), 9.0);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(rates.Take("alice", 6, 9999.0), 0.0) << i;
+  EXPECT_GT(rates.Take("alice", 6, 9999.0), 0.0);  // nothing is saved up
+}
+
 TEST(Keys, AreFoundByTheirHashOnly) {
   const auto keys = Keys::Parse(
       "# a comment\n\n"
       "alice 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n"  // "test"
       "bob\t60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752 weight=0.5 "
-      "running=2\n");
+      "running=2 rpm=30\n");
   ASSERT_TRUE(keys.ok());
   EXPECT_EQ(keys->Find("test"), "alice");
   EXPECT_EQ(keys->Find("test2"), "bob");
@@ -175,6 +188,8 @@ TEST(Keys, AreFoundByTheirHashOnly) {
   EXPECT_EQ(keys->Find(""), "");
   EXPECT_EQ(keys->tenants().at("bob").limits.weight, 0.5);
   EXPECT_EQ(keys->tenants().at("bob").limits.running_max, 2);
+  EXPECT_EQ(keys->tenants().at("bob").per_minute, 30);
+  EXPECT_EQ(keys->tenants().at("alice").per_minute, 0);  // as many as come
 }
 
 TEST(Keys, ABadLineIsNamed) {

@@ -446,6 +446,27 @@ class KeysTest(unittest.TestCase):
             self.assertEqual(server.close(), 0)
             folder.close()
 
+    def test_a_key_may_send_so_many_requests_in_a_minute(self):
+        folder = Server(LODE, script=[{"text": "x"}])  # for its folder
+        self.addCleanup(folder.close)
+        path = os.path.join(folder.folder, "keys")
+        with open(path, "w", encoding="utf-8") as file:
+            for name, limit in (("alice", " rpm=2"), ("bob", "")):
+                file.write(f"{name} {hashlib.sha256(name.encode()).hexdigest()}{limit}\n")
+        server = Server(LODE, "--keys", path, script=[{"text": "fine"}])
+        self.addCleanup(server.close)
+
+        def ask(name, place="/v1/chat/completions"):
+            return server.post(place, {**chat("x"), "max_tokens": 4},
+                               f"Content-Type: application/json\r\nx-api-key: {name}\r\n")
+        self.assertEqual([ask("alice")[0], ask("alice")[0]], [200, 200])
+        for place, kind in (("/v1/chat/completions", "rate_limit_error"), ("/v1/messages", "rate_limit_error")):
+            status, headers, body = ask("alice", place)
+            self.assertEqual((status, json.loads(body)["error"]["type"]), (429, kind))
+            self.assertTrue(1 <= int(headers["retry-after"]) <= 30, headers)
+        self.assertEqual([ask("bob")[0] for _ in range(4)], [200] * 4)
+        self.assertEqual(server.get("/v1/models", "x-api-key: alice\r\n")[0], 200)  # what is looked up counts nothing
+
 
 class EndingTest(unittest.TestCase):
     def test_sigterm_lets_running_answers_end_and_refuses_new_ones(self):
