@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "base/file.h"
 #include "base/text.h"
 
 namespace lode::cli {
@@ -63,9 +64,33 @@ Result<DataTools> OpenDataTools(const DataFlags& flags) {
   return tools;
 }
 
+Result<FileProgress> FileProgress::Make(const std::string& label,
+                                        const std::vector<std::string>& paths) {
+  LODE_ASSIGN(const std::vector<std::string> files, tune::FindDataFiles(paths));
+  uint64_t bytes = 0;
+  for (const std::string& file : files) {
+    LODE_ASSIGN(const uint64_t size, FileSize(file));
+    bytes += size;
+  }
+  FileProgress progress;
+  progress.bar_ = std::make_unique<ProgressBar>(label, "B", static_cast<int64_t>(bytes));
+  return progress;
+}
+
+Result<void> FileProgress::Update(const tune::Place& place) {
+  if (Interrupted()) return InterruptedError();
+  if (place.file != file_) {
+    before_ += size_;
+    file_ = place.file;
+  }
+  size_ = place.bytes;
+  bar_->Update(before_ + size_);
+  return {};
+}
+
 void AddData(CLI::App& app, Action* action) {
-  CLI::App* verb =
-      app.add_subcommand("data", "Data for training: which tokens are taught, and what is odd");
+  CLI::App* verb = app.add_subcommand(
+      "data", "Data for training: look at it, prepare it, make a tokenizer for it");
   verb->require_subcommand(1);
   verb->footer(
       "A record is a line of JSON: {\"text\"}, {\"messages\", \"tools\"}, {\"prompt\", "
@@ -73,8 +98,15 @@ void AddData(CLI::App& app, Action* action) {
       "{\"prompt\", \"chosen\", \"rejected\"}, a task for reinforcement, or {\"input_ids\"}; .txt "
       "and .md\n"
       "files are texts. What a line is follows from its keys.\n"
-      "  lode data inspect chats.jsonl --model demo      which tokens are taught, and what is odd");
+      "  lode data inspect chats.jsonl --model demo         which tokens are taught, and what is "
+      "odd\n"
+      "  lode data pack chats.jsonl --model demo --length 4096      how full sequences would be\n"
+      "  lode data tokenize texts/ --model demo --out texts.tokens  once, for every later run\n"
+      "  lode data bpe texts/ --vocab 8192 --out tokenizer/         a tokenizer of your own");
   AddDataInspect(verb, action);
+  AddDataTokenize(verb, action);
+  AddDataPack(verb, action);
+  AddDataBpe(verb, action);
 }
 
 }  // namespace lode::cli

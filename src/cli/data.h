@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/open.h"
+#include "cli/console.h"
 #include "cli/verbs.h"
 #include "tune/data/dataset.h"
 
@@ -31,6 +32,23 @@ struct DataTools {
 };
 Result<DataTools> OpenDataTools(const DataFlags& flags);
 
+// A bar over the bytes of files. Life: one reading.
+class FileProgress {
+ public:
+  static Result<FileProgress> Make(const std::string& label, const std::vector<std::string>& paths);
+  // Errors: kCancelled after Ctrl-C.
+  Result<void> Update(const tune::Place& place);
+
+ private:
+  FileProgress() = default;
+  std::unique_ptr<ProgressBar> bar_;
+  std::string file_;
+  int64_t before_ = 0, size_ = 0;  // bytes of the files before, and of this one
+};
+
 void AddDataInspect(CLI::App* data, Action* action);
+void AddDataTokenize(CLI::App* data, Action* action);
+void AddDataPack(CLI::App* data, Action* action);
+void AddDataBpe(CLI::App* data, Action* action);
 
 }  // namespace lode::cli

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "tune/data/shard.h"
 
 namespace lode::tune {
 namespace {
@@ -72,6 +73,29 @@ void Count(const Place& place, const Encoded& encoded, const ReadOptions& option
   report->AddRemarks(place, remarks);
 }
 
+// A shard's documents, each a record.
+Result<void> ReadShard(const std::string& file, const Encoder& encoder, const ReadOptions& options,
+                       Report* report, const EncodedVisitor& visit) {
+  LODE_ASSIGN(const auto shard, TokenShard::Open(file));
+  LODE_TRY(shard->Check(encoder.tokenizer()));
+  for (int64_t d = 0; d < shard->documents(); ++d) {
+    const int64_t begin = shard->DocumentBegin(d), end = shard->DocumentBegin(d + 1);
+    Example example;
+    example.tokens.resize(static_cast<size_t>(end - begin));
+    shard->Read(begin, example.tokens);
+    for (int64_t t = begin; t < end; ++t) {
+      example.weights.push_back(t == begin ? 0.0f : shard->Weight(t));
+    }
+    Encoded encoded;
+    encoded.kind = RecordKind::kTokens;
+    encoded.examples.push_back(std::move(example));
+    const Place place = {file, d + 1, true, end};
+    Count(place, encoded, options, report);
+    LODE_TRY(visit(place, std::move(encoded)));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<TooLong> ParseTooLong(const std::string& name) {
@@ -114,7 +138,13 @@ Result<void> ReadData(const std::vector<std::string>& paths, const Encoder& enco
     Count(place, *encoded, options, report);
     return visit(place, std::move(*encoded));
   };
-  for (const std::string& file : files) LODE_TRY(VisitRecords(file, options.record, take));
+  for (const std::string& file : files) {
+    if (IsShard(file)) {
+      LODE_TRY(ReadShard(file, encoder, options, report, visit));
+    } else {
+      LODE_TRY(VisitRecords(file, options.record, take));
+    }
+  }
   return {};
 }
 

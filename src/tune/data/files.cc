@@ -19,12 +19,12 @@ bool IsJson(const std::string& name) {
 }
 
 Result<void> CheckEnding(const std::string& path) {
-  if (IsPlainText(path) || IsJson(path)) return {};
+  if (IsPlainText(path) || IsJson(path) || IsShard(path)) return {};
   if (EndsWith(path, ".parquet")) {
     return Error(Code::kUnsupported, path + ": Parquet is not read directly",
                  "runs/parquet_to_jsonl.py IN.parquet OUT.jsonl converts it");
   }
-  return Error(Code::kUnsupported, path + ": no .jsonl, .json, .txt or .md file",
+  return Error(Code::kUnsupported, path + ": no .jsonl, .json, .txt, .md or .tokens file",
                "rename it, or name the files to read");
 }
 
@@ -36,7 +36,7 @@ Result<void> FindInFolder(const std::string& folder, int depth, std::vector<std:
     if (name[0] == '.') continue;
     if (IsFolder(path)) {
       LODE_TRY(FindInFolder(path, depth + 1, files));
-    } else if (IsPlainText(name) || IsJson(name)) {
+    } else if (IsPlainText(name) || IsJson(name) || EndsWith(name, ".tokens")) {
       files->push_back(path);
     }
   }
@@ -51,7 +51,8 @@ constexpr size_t kListBytesMax = size_t{1} << 30;
 
 Result<void> VisitList(std::string_view bytes, const std::string& name,
                        const RecordOptions& options, const RecordVisitor& visit) {
-  const Place whole = {name, 0, false};
+  const auto size = static_cast<int64_t>(bytes.size());
+  const Place whole = {name, 0, false, size};
   if (bytes.size() > kListBytesMax) {
     return visit(whole, Error(Code::kNoSpace, "one JSON list of " + HumanBytes(bytes.size()),
                               "write a record in each line (.jsonl)"));
@@ -60,7 +61,9 @@ Result<void> VisitList(std::string_view bytes, const std::string& name,
   if (!list.ok()) return visit(whole, std::move(list).error());
   int64_t number = 0;
   for (const Json& json : *list) {
-    LODE_TRY(visit({name, ++number, true}, RecordOf(json, options)));
+    ++number;
+    const int64_t done = size / static_cast<int64_t>(list->size()) * number;  // about
+    LODE_TRY(visit({name, number, true, done}, RecordOf(json, options)));
   }
   return {};
 }
@@ -68,18 +71,24 @@ Result<void> VisitList(std::string_view bytes, const std::string& name,
 Result<void> VisitLines(std::string_view bytes, const std::string& name,
                         const RecordOptions& options, const RecordVisitor& visit) {
   int64_t number = 0;
+  const size_t all = bytes.size();
   while (!bytes.empty()) {
     const size_t end = std::min(bytes.find('\n'), bytes.size());
     const std::string_view line = bytes.substr(0, end);
     bytes.remove_prefix(std::min(end + 1, bytes.size()));
     ++number;
     if (line.find_first_not_of(kBlank) == line.npos) continue;
-    LODE_TRY(visit({name, number, false}, ParseRecord(line, options)));
+    const auto done = static_cast<int64_t>(all - bytes.size());
+    LODE_TRY(visit({name, number, false, done}, ParseRecord(line, options)));
   }
   return {};
 }
 
 }  // namespace
+
+bool IsShard(const std::string& path) {
+  return EndsWith(path, ".tokens") || EndsWith(path, ".bin") || EndsWith(path, ".idx");
+}
 
 std::string ToString(const Place& place) {
   if (place.line == 0) return place.file;
@@ -114,7 +123,7 @@ Result<void> VisitRecordsOf(std::string_view bytes, const std::string& name,
     record.kind = RecordKind::kText;
     record.answer.is_text = true;
     record.answer.text = bytes;
-    return visit({name, 0, false}, std::move(record));
+    return visit({name, 0, false, static_cast<int64_t>(bytes.size())}, std::move(record));
   }
   const size_t first = bytes.find_first_not_of(kBlank);
   const bool list = EndsWith(name, ".json") && first != bytes.npos && bytes[first] == '[';
