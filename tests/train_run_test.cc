@@ -3,6 +3,7 @@
 // model.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -171,7 +172,7 @@ class TrainRecipe : public TrainRun {
  protected:
   void SetUp() override {
     TrainRun::SetUp();
-    std::string examples, tasks;
+    std::string examples, tasks, pairs;
     for (int i = 0; i < 60; ++i) {
       const std::string prompt = Format("%d>", i % 10), answer = Format("%d", (i + 1) % 10);
       examples += DumpJson({{"prompt", prompt}, {"completion", answer}}) + "\n";
@@ -179,6 +180,13 @@ class TrainRecipe : public TrainRun {
           DumpJson({{"prompt", prompt}, {"environment", "math"}, {"expected_answer", answer}}) +
           "\n";
     }
+    for (int i = 0; i < 60; ++i) {
+      pairs += DumpJson({{"prompt", Format("%d>", i % 10)},
+                         {"chosen", Format("%d", (i + 1) % 10)},
+                         {"rejected", Format("%d", (i + 4) % 10)}}) +
+               "\n";
+    }
+    Write("pairs.jsonl", pairs);
     Write("examples.jsonl", examples);
     Write("tasks.jsonl", tasks);
     config_.recipe = "sft";
@@ -244,6 +252,30 @@ TEST_F(TrainRecipe, RewardsAreLearntFromAndGoOnToTheBit) {
   EXPECT_EQ(step, 20);
   EXPECT_EQ(drift, 0.0);
   EXPECT_GT(last, first + 0.1);
+}
+
+TEST_F(TrainRecipe, PreferencesAreLearntAndGoOnToTheBit) {
+  config_.steps = 5;
+  ASSERT_TRUE(Run("sft").ok());
+  config_.recipe = "dpo";
+  config_.model = Json::object();
+  config_.from.all = {folder_ + "/sft/model"};
+  config_.training.all = {folder_ + "/pairs.jsonl"};
+  config_.steps = 20;
+  config_.batch = 8;
+  const auto whole = Run("whole");
+  ASSERT_TRUE(whole.ok()) << whole.error().ToString();
+  EXPECT_EQ(whole->last.reward, 1.0);
+  // Nothing is preferred before the first step: softplus(0), and half a chance.
+  const Json first = *ParseJson(Losses("whole").front());
+  EXPECT_NEAR(GetDouble(first, "loss"), std::log(2.0), 1e-9);
+  EXPECT_EQ(GetDouble(first, "margin", 1.0), 0.0);
+  ASSERT_TRUE(Run("parts", false, 7)->stopped);
+  config_.threads = 3;
+  ASSERT_TRUE(Run("parts", true).ok());  // compared with the first model still
+  ExpectSame("whole", "parts");
+  config_.training.all = {folder_ + "/tasks.jsonl"};
+  EXPECT_NE(ErrorOf("never", false).find("is no preference"), std::string::npos);
 }
 
 TEST_F(TrainRecipe, TasksThatNobodyCanJudgeNeverStartARun) {

@@ -3,23 +3,13 @@
 #include <algorithm>
 
 #include "base/text.h"
-#include "tune/data/order.h"
+#include "tune/passes.h"
+#include "tune/share.h"
 
 namespace lode::tune {
 namespace {
 
 constexpr uint64_t kHeldOutKey = 0x48656C64;  // apart from every other use of the seed
-
-uint64_t DigestOf(const std::vector<Example>& examples, uint64_t digest) {
-  for (const Example& example : examples) {
-    digest = Mix(digest, example.tokens.size());
-    for (size_t t = 0; t < example.tokens.size(); ++t) {
-      digest = Mix(digest, static_cast<uint64_t>(example.tokens[t]),
-                   std::bit_cast<uint32_t>(example.weights[t]));
-    }
-  }
-  return digest;
-}
 
 }  // namespace
 
@@ -51,12 +41,7 @@ Result<std::unique_ptr<ExampleLesson>> ExampleLesson::Open(RunText text,
 }
 
 Result<void> ExampleLesson::Read() {
-  LODE_ASSIGN(const Encoder encoder, Encoder::Make({.tokenizer = text_.tokenizer.get(),
-                                                    .chat_template = text_.chat_template.get(),
-                                                    .bos = text_.bos,
-                                                    .eos = text_.eos,
-                                                    .stop_ids = text_.stop_ids},
-                                                   options_.encoder));
+  LODE_ASSIGN(const Encoder encoder, Encoder::Make(text_.side(), options_.encoder));
   // An example has a row less than tokens.
   const ReadOptions read = {.record = {}, .sequence_max = options_.sequence + 1};
   Report report;
@@ -66,13 +51,7 @@ Result<void> ExampleLesson::Read() {
     Report other;
     LODE_ASSIGN(held_out_, LoadExamples(options_.held_out, encoder, read, options_.strict, &other));
   } else {
-    std::vector<Example> kept;
-    const auto limit = static_cast<uint64_t>(options_.held_out_share * 1e9);
-    for (size_t i = 0; i < training.size(); ++i) {
-      const bool out = Mix(options_.seed, kHeldOutKey, i) % 1'000'000'000 < limit;
-      (out ? held_out_ : kept).push_back(std::move(training[i]));
-    }
-    training = std::move(kept);
+    held_out_ = TakeShare(Mix(options_.seed, kHeldOutKey), options_.held_out_share, &training);
   }
   const auto too_long = [&](const Example& e) { return CountRows(e) > options_.sequence; };
   std::erase_if(held_out_, too_long);
@@ -80,7 +59,7 @@ Result<void> ExampleLesson::Read() {
   examples_ = std::ssize(training);
   for (const Example& example : training) {
     supervised_ += CountSupervised(example);
-    bytes_ += example.tokens.size() * (sizeof(int32_t) + sizeof(float));
+    bytes_ += ExampleBytes(example);
   }
   LODE_ASSIGN(source_, MakePacked(std::move(training), {.rows = options_.sequence,
                                                         .order = PackOrder::kShuffled,
@@ -101,36 +80,22 @@ Result<void> ExampleLesson::Begin(const model::Model&, train::Trainer* trainer, 
   return {};
 }
 
-template <class Pass>
-void ExampleLesson::Add(const Example& example, std::span<const float> coefficients,
-                        train::PackedBatch* batch, const Pass& pass) const {
-  const Rows rows = RowsOf(example, coefficients);
-  if (rows.tokens.empty()) return;
-  const int64_t after = std::ssize(batch->tokens) + std::ssize(rows.tokens);
-  if (after > options_.each_rows || std::ssize(batch->lengths) >= options_.each_sequences) {
-    pass(*batch);
-    batch->Clear();
-  }
-  batch->Add(rows.tokens, rows.targets, rows.coefficients);
-}
-
 Result<void> ExampleLesson::Step(StepMetrics* metrics) {
   LODE_ASSIGN(const std::vector<Bin> bins, source_->Next(options_.batch));
   const auto coefficients = Coefficients(bins, options_.mean);
   size_t sequences = 0;
   for (const Bin& bin : bins) sequences += bin.size();
-  train::PackedBatch batch;
-  const auto pass = [&](train::PackedBatch& part) {
-    part.share = static_cast<double>(part.lengths.size()) / static_cast<double>(sequences);
-    const train::BatchReport report = trainer_->Gather(part);
+  Passes passes(options_.each_rows, options_.each_sequences, [&](train::PackedBatch& batch) {
+    batch.share = static_cast<double>(batch.lengths.size()) / static_cast<double>(sequences);
+    const train::BatchReport report = trainer_->Gather(batch);
     metrics->loss += report.loss - report.balance;
     metrics->balance += report.balance;
-    metrics->rows += std::ssize(part.tokens);
-  };
+    metrics->rows += std::ssize(batch.tokens);
+  });
   for (size_t b = 0; b < bins.size(); ++b) {
-    for (size_t i = 0; i < bins[b].size(); ++i) Add(bins[b][i], coefficients[b][i], &batch, pass);
+    for (size_t i = 0; i < bins[b].size(); ++i) passes.Add(bins[b][i], coefficients[b][i]);
   }
-  if (!batch.lengths.empty()) pass(batch);
+  passes.Finish();
   metrics->tokens = metrics->rows;
   Move(trainer_, metrics);
   return {};
@@ -141,8 +106,8 @@ Result<bool> ExampleLesson::Evaluate(int64_t most, EvaluationMetrics* metrics) {
   if (all == 0) return false;
   const int64_t count = most > 0 ? std::min(most, all) : all;
   double nats = 0.0, bytes = 0.0, weights = 0.0;
-  train::PackedBatch batch;
-  const auto pass = [&](train::PackedBatch& part) { nats += trainer_->Evaluate(part).loss; };
+  Passes passes(options_.each_rows, options_.each_sequences,
+                [&](train::PackedBatch& batch) { nats += trainer_->Evaluate(batch).loss; });
   for (int64_t i = 0; i < count; ++i) {
     const Example& example = held_out_[static_cast<size_t>(i * all / count)];
     for (size_t t = 1; t < example.tokens.size(); ++t) {
@@ -151,9 +116,9 @@ Result<bool> ExampleLesson::Evaluate(int64_t most, EvaluationMetrics* metrics) {
       bytes += static_cast<double>(text_.tokenizer->TokenBytes(example.tokens[t]).size());
       ++metrics->tokens;
     }
-    Add(example, example.weights, &batch, pass);
+    passes.Add(example, example.weights);
   }
-  if (!batch.lengths.empty()) pass(batch);
+  passes.Finish();
   metrics->loss = nats / weights;
   metrics->nats_per_byte = nats / bytes;
   return true;

@@ -45,10 +45,6 @@ class ExampleLesson final : public Lesson {
   explicit ExampleLesson(RunText text, const ExampleOptions& options)
       : text_(std::move(text)), options_(options) {}
   Result<void> Read();
-  // Adds an example's rows; first hands on what would not fit beside it.
-  template <class Pass>
-  void Add(const Example& example, std::span<const float> coefficients, train::PackedBatch* batch,
-           const Pass& pass) const;
 
   RunText text_;
   ExampleOptions options_;

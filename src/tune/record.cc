@@ -12,7 +12,7 @@ namespace {
 constexpr auto kDrawEvery = std::chrono::seconds(15);
 
 // Of what lessons say besides, what has curves of its own.
-constexpr const char* kDrawn[] = {"reward", "entropy", "answer_tokens"};
+constexpr const char* kDrawn[] = {"reward", "entropy", "answer_tokens", "preferred"};
 
 StepMetrics StepOf(const Json& line) {
   StepMetrics m;
@@ -128,6 +128,10 @@ Result<void> Record::Draw() {
     charts = {{"Reward", {{"training", &more_["reward"]}, {"held out", &held_out_, true}}},
               {"Entropy, nats a token", {{"entropy", &more_["entropy"]}}},
               {"Tokens of an answer", {{"tokens", &more_["answer_tokens"]}}}};
+  } else if (more_.contains("preferred")) {
+    charts = {{"Loss of pairs", {{"training", &loss_}}},
+              {"Pairs that moved the right way",
+               {{"training", &more_["preferred"]}, {"held out", &held_out_, true}}}};
   } else {
     charts = {{"Loss, nats a token", {{"training", &loss_}, {"held out", &held_out_, true}}}};
   }

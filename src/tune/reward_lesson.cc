@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
-#include "tune/data/order.h"
+#include "tune/share.h"
 
 namespace lode::tune {
 namespace {
@@ -73,23 +73,12 @@ Result<std::vector<RewardLesson::Judged>> RewardLesson::ReadTasks(
 }
 
 Result<void> RewardLesson::Read() {
-  LODE_ASSIGN(const Encoder encoder, Encoder::Make({.tokenizer = text_.tokenizer.get(),
-                                                    .chat_template = text_.chat_template.get(),
-                                                    .bos = text_.bos,
-                                                    .eos = text_.eos,
-                                                    .stop_ids = text_.stop_ids},
-                                                   options_.encoder));
+  LODE_ASSIGN(const Encoder encoder, Encoder::Make(text_.side(), options_.encoder));
   LODE_ASSIGN(training_, ReadTasks(options_.training, encoder));
   if (!options_.held_out.empty()) {
     LODE_ASSIGN(held_out_, ReadTasks(options_.held_out, encoder));
   } else {
-    std::vector<Judged> kept;
-    const auto limit = static_cast<uint64_t>(options_.held_out_share * 1e9);
-    for (size_t i = 0; i < training_.size(); ++i) {
-      const bool out = Mix(options_.seed, kHeldOutKey, i) % 1'000'000'000 < limit;
-      (out ? held_out_ : kept).push_back(std::move(training_[i]));
-    }
-    training_ = std::move(kept);
+    held_out_ = TakeShare(Mix(options_.seed, kHeldOutKey), options_.held_out_share, &training_);
   }
   if (training_.empty()) return Error(Code::kBadInput, "there is no task to learn from");
   for (const auto* tasks : {&training_, &held_out_}) {
@@ -144,15 +133,12 @@ std::vector<Verdict> RewardLesson::Judge(std::span<const Rollout> answers,
   return verdicts;
 }
 
-// Tasks come in epochs, each in an order of its own.
 Result<void> RewardLesson::Step(StepMetrics* metrics) {
   std::vector<const Judged*> tasks;
   std::vector<std::vector<int32_t>> prompts;
-  const auto all = static_cast<uint64_t>(training_.size());
   for (int64_t i = 0; i < options_.batch; ++i) {
     const auto at = static_cast<uint64_t>((metrics->step - 1) * options_.batch + i);
-    const Permutation order(all, Mix(options_.seed, at / all));
-    tasks.push_back(&training_[static_cast<size_t>(order.At(at % all))]);
+    tasks.push_back(&training_[AtOfEpochs(at, training_.size(), options_.seed)]);
     prompts.push_back(tasks.back()->task.prompt);
   }
   const auto judge = [&](std::span<const Rollout> answers) -> Result<std::vector<Verdict>> {

@@ -40,6 +40,10 @@ void RunConfig::ChooseRecipe(const Settings& settings) {
   const Setting* chosen = settings.Find("recipe");
   if (chosen != nullptr && chosen->value.is_string()) recipe = chosen->value.get<std::string>();
   if (recipe == "sft") peak = 1e-4;
+  if (recipe == "dpo") {
+    peak = lowest = 1e-5;
+    adam.weight_decay = 0.0;
+  }
   if (recipe != "grpo") return;
   // What published recipes have, but for the rate, which is for models a thousand times smaller.
   peak = lowest = 1e-5;
@@ -53,9 +57,10 @@ void RunConfig::ChooseRecipe(const Settings& settings) {
 Fields RunConfig::Keys() {
   Fields fields;
   fields.open = {{"model", &model, KnownModelKeys()}};
-  fields.Add("recipe", &recipe, "what the run does").OneOf({"pretrain", "sft", "grpo"});
+  fields.Add("recipe", &recipe, "what the run does").OneOf({"pretrain", "sft", "dpo", "grpo"});
   AddDataKeys(&fields);
   if (recipe != "pretrain") AddExampleKeys(&fields);
+  if (recipe == "dpo") AddPreferenceKeys(&fields);
   if (recipe == "grpo") AddRewardKeys(&fields);
   AddOptimizerKeys(&fields);
   AddTrainKeys(&fields);
@@ -94,6 +99,12 @@ void RunConfig::AddExampleKeys(Fields* f) {
   f->Add("data.loss_mean", &loss_mean,
          "`token`: every taught token counts the same; `sample`: every example")
       .OneOf({"token", "sample"});
+}
+
+void RunConfig::AddPreferenceKeys(Fields* f) {
+  f->Add("dpo.beta", &beta, "how closely the model is held to the one the run begins with")
+      .Range(1e-6, 100);
+  f->Add("dpo.imitate", &imitate, "weight of the chosen answers' own loss beside it").Range(0, 100);
 }
 
 void RunConfig::AddRewardKeys(Fields* f) {
@@ -138,11 +149,14 @@ void RunConfig::AddOptimizerKeys(Fields* f) {
 
 void RunConfig::AddTrainKeys(Fields* f) {
   f->Add("train.steps", &steps, "updates of the weights").Range(1, kMany);
-  const bool rewards = recipe == "grpo";
-  f->Add("train.batch", &batch, rewards ? "tasks of an update" : "sequences of an update")
+  f->Add("train.batch", &batch,
+         recipe == "grpo"  ? "tasks of an update"
+         : recipe == "dpo" ? "pairs of an update"
+                           : "sequences of an update")
       .Range(1, 1 << 20);
   f->Add("train.sequence", &sequence,
-         rewards ? "tokens of a task with its answer, at most" : "tokens of a sequence")
+         recipe == "grpo" || recipe == "dpo" ? "tokens of a prompt with its answer, at most"
+                                             : "tokens of a sequence")
       .Range(1, 1 << 24);
   f->Add("train.accumulate", &accumulate,
          "pieces that a batch is computed in, to save memory; must divide it")
@@ -193,8 +207,10 @@ Result<void> RunConfig::CheckData() const {
     return Error(Code::kBadInput, recipe == "pretrain" ? "data.training names no text to learn from"
                                                        : "data.training names no records");
   }
-  if (recipe == "grpo" && from.all.empty()) {
-    return Error(Code::kBadInput, "a model that knows nothing has no answers to judge",
+  if ((recipe == "grpo" || recipe == "dpo") && from.all.empty()) {
+    return Error(Code::kBadInput,
+                 "a model that knows nothing has no answers to " +
+                     std::string(recipe == "dpo" ? "compare" : "judge"),
                  "fine-tune one first, and name it in model.from");
   }
   return {};
@@ -268,9 +284,10 @@ train::TrainerOptions RunConfig::TrainerOptions() const {
 }
 
 int64_t RunConfig::rows_each() const {
-  if (recipe != "grpo") return batch_each() * sequence;
+  if (recipe != "grpo" && recipe != "dpo") return batch_each() * sequence;
   // As many answers as a pass of the usual size has room for.
-  return std::max(sequence, std::min(batch_each() * answers * sequence, kRowsEach));
+  const int64_t all = batch_each() * (recipe == "dpo" ? 2 : answers);
+  return std::max(sequence, std::min(all * sequence, kRowsEach));
 }
 
 ExampleOptions RunConfig::Examples() const {
@@ -282,6 +299,23 @@ ExampleOptions RunConfig::Examples() const {
   options.encoder.mask_thinking = mask_thinking;
   options.mean = *ParseLossMean(loss_mean);
   options.strict = strict;
+  options.batch = batch;
+  options.sequence = sequence;
+  options.each_rows = rows_each();
+  options.each_sequences = kSequencesEach;
+  options.seed = static_cast<uint64_t>(seed);
+  return options;
+}
+
+PreferenceOptions RunConfig::Preferences() const {
+  PreferenceOptions options;
+  options.training = training.all;
+  options.held_out = held_out.all;
+  options.held_out_share = held_out_share;
+  options.encoder.mask_thinking = mask_thinking;
+  options.strict = strict;
+  options.beta = beta;
+  options.imitate = imitate;
   options.batch = batch;
   options.sequence = sequence;
   options.each_rows = rows_each();

@@ -10,6 +10,7 @@
 #include "train/schedule.h"
 #include "train/trainer.h"
 #include "tune/example_lesson.h"
+#include "tune/preference_lesson.h"
 #include "tune/reward_lesson.h"
 #include "tune/settings.h"
 
@@ -25,6 +26,9 @@ struct RunConfig {
   std::string tokenizer = "auto";
   std::string supervise = "auto", loss_mean = "token";  // of examples
   bool mask_thinking = false, strict = false;
+
+  // Of the recipe dpo.
+  double beta = 0.1, imitate = 0.0;
 
   // Of the recipe grpo.
   std::string environment;
@@ -65,12 +69,14 @@ struct RunConfig {
   int64_t batch_each() const { return batch / accumulate; }
   int64_t rows_each() const;
   ExampleOptions Examples() const;
+  PreferenceOptions Preferences() const;
   RewardOptions Rewards() const;
 
  private:
   Result<void> CheckData() const;
   void AddDataKeys(Fields* fields);
   void AddExampleKeys(Fields* fields);
+  void AddPreferenceKeys(Fields* fields);
   void AddRewardKeys(Fields* fields);
   void AddOptimizerKeys(Fields* fields);
   void AddTrainKeys(Fields* fields);

@@ -96,6 +96,8 @@ Result<void> TrainingRun::OpenLesson() {
     LODE_ASSIGN(RunText text, MakeRunText(kind, source_.get(), texts));
     if (config_.recipe == "sft") {
       LODE_ASSIGN(lesson_, ExampleLesson::Open(std::move(text), config_.Examples()));
+    } else if (config_.recipe == "dpo") {
+      LODE_ASSIGN(lesson_, PreferenceLesson::Open(std::move(text), config_.Preferences()));
     } else {
       LODE_ASSIGN(lesson_, RewardLesson::Open(std::move(text), config_.Rewards()));
     }

@@ -10,6 +10,7 @@
 #include "tensor/source.h"
 #include "text/template/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
+#include "tune/data/encode.h"
 #include "tune/plain_vocabulary.h"
 
 namespace lode::tune {
@@ -20,6 +21,8 @@ struct RunText {
   std::string bos, eos;                               // as the template wants them
   std::vector<int32_t> stop_ids;                      // that end an answer
   TextFiles files;
+
+  TextSide side() const { return {tokenizer.get(), chat_template.get(), bos, eos, stop_ids}; }
 };
 
 // `kind`: "model" for the checkpoint's own, "bytes", or "chars" for those of `texts`.

@@ -129,7 +129,7 @@ TEST(Settings, AreAllInTheDocument) {
   RunConfig config;
   const std::string table = config.Keys().Markdown();
   EXPECT_NE(document->find(table), std::string::npos) << table;
-  for (const char* recipe : {"sft", "grpo"}) {
+  for (const char* recipe : {"sft", "dpo", "grpo"}) {
     const auto settings = Settings::Parse(Format("recipe = \"%s\"\n", recipe), "run.toml", {});
     ASSERT_TRUE(settings.ok());
     RunConfig other;
