@@ -1,6 +1,7 @@
 // Whose work the CPUs do: how much of their time went to other processes while we measured.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@ std::optional<double> BusySeconds(const std::string& root, const std::vector<int
 
 // CPU seconds that this process has used.
 double OwnCpuSeconds();
+// The most memory it has held at once.
+uint64_t PeakMemoryBytes();
 
 // Measures from its making.
 class ForeignCpuMeter {

@@ -5,8 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
+#include <vector>
 
 #include "base/fake_machine.h"
 
@@ -44,6 +46,17 @@ TEST(CpuUsage, SeesAnotherProcessAndNotOurOwnWork) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   EXPECT_GT(share, 0.2);  // at least its fair part of a core, however busy the machine
+}
+
+TEST(CpuUsage, RemembersTheMostMemoryThatWasHeld) {
+  const uint64_t before = PeakMemoryBytes();
+  constexpr size_t kBytes = size_t{64} << 20;
+  {
+    const std::vector<char> large(before + kBytes, 1);
+    EXPECT_GT(std::count(large.begin(), large.end(), 1), 0);
+  }
+  EXPECT_GE(PeakMemoryBytes(), before + kBytes);
+  EXPECT_LT(PeakMemoryBytes(), 3 * before + 2 * kBytes);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "base/cpu_usage.h"
 #include "base/text.h"
 #include "cli/console.h"
 #include "cli/verbs.h"
@@ -66,7 +67,7 @@ class Display {
                p.metrics.rate, p.metrics.tokens_per_second, p.flops_per_second / 1e9);
     if (p.peak_share > 0.0) line += Format(" (%.0f %% of peak)", 100.0 * p.peak_share);
     if (p.metrics.imbalance > 0.0) line += Format("  experts %+.0f %%", 100 * p.metrics.imbalance);
-    line += "  " + Duration(p.seconds_left) + " left";
+    line += "  " + HumanBytesBinary(PeakMemoryBytes()) + "  " + Duration(p.seconds_left) + " left";
     if (p.metrics.skipped) {
       return Line(Format("step %lld: the loss or gradient is no number; nothing was changed",
                          static_cast<long long>(p.metrics.step)));
