@@ -8,12 +8,15 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "tune/data/shard.h"
 
 namespace lode::tune {
 namespace {
 
 constexpr uint64_t kDocumentBytesMax = uint64_t{4} << 30;
 constexpr int kFolderDepthMax = 16;
+
+bool IsShard(const std::string& path) { return EndsWith(path, ".bin"); }
 
 Result<void> ListDocuments(const std::string& path, int depth, std::vector<std::string>* files) {
   if (!IsFolder(path)) {
@@ -36,6 +39,7 @@ Result<void> ListDocuments(const std::string& path, int depth, std::vector<std::
 Result<std::vector<std::string>> ReadDocuments(const std::vector<std::string>& paths) {
   std::vector<std::string> files, documents;
   for (const std::string& path : paths) {
+    if (IsShard(path)) continue;
     const size_t before = files.size();
     LODE_TRY(ListDocuments(path, kFolderDepthMax, &files));
     if (files.size() == before) {
@@ -96,6 +100,20 @@ Result<void> Corpus::Encode(const std::vector<std::string>& documents,
   return {};
 }
 
+Result<void> Corpus::AddShards(const std::vector<std::string>& paths,
+                               std::vector<int32_t>* tokens) {
+  for (const std::string& path : paths) {
+    if (!IsShard(path)) continue;
+    LODE_ASSIGN(const auto shard, TokenShard::Open(path));
+    LODE_TRY(shard->Check(*text_.tokenizer));
+    const size_t before = tokens->size();
+    tokens->resize(before + static_cast<size_t>(shard->tokens()));
+    shard->Read(0, std::span(*tokens).subspan(before));
+    documents_ += shard->documents();
+  }
+  return {};
+}
+
 Result<std::unique_ptr<Corpus>> Corpus::Read(const CorpusOptions& options) {
   std::unique_ptr<Corpus> corpus(new Corpus());
   corpus->sequence_ = options.sequence;
@@ -104,15 +122,25 @@ Result<std::unique_ptr<Corpus>> Corpus::Read(const CorpusOptions& options) {
   corpus->documents_ = std::ssize(training);
   std::vector<std::string> texts = training;
   std::vector<std::string> held_out;
-  if (options.held_out.empty()) {
+  const bool cut = options.held_out.empty();
+  if (cut) {
     held_out = CutTail(options.held_out_share, &training);
   } else {
     LODE_ASSIGN(held_out, ReadDocuments(options.held_out));
     texts.insert(texts.end(), held_out.begin(), held_out.end());
   }
-  LODE_ASSIGN(corpus->text_, MakeRunText(options.tokenizer, options.checkpoint, texts));
+  LODE_ASSIGN(corpus->text_, options.tokenizer_folder.empty()
+                                 ? MakeRunText(options.tokenizer, options.checkpoint, texts)
+                                 : ReadRunText(options.tokenizer_folder));
   LODE_TRY(corpus->Encode(training, &corpus->training_));
   LODE_TRY(corpus->Encode(held_out, &corpus->held_out_));
+  std::vector<int32_t> shards;
+  LODE_TRY(corpus->AddShards(options.training, &shards));
+  LODE_TRY(corpus->AddShards(options.held_out, &corpus->held_out_));
+  const double kept = static_cast<double>(shards.size()) * (1.0 - options.held_out_share);
+  const auto end = shards.begin() + (cut ? static_cast<std::ptrdiff_t>(kept) : std::ssize(shards));
+  corpus->training_.insert(corpus->training_.end(), shards.begin(), end);
+  corpus->held_out_.insert(corpus->held_out_.end(), end, shards.end());
   const auto short_of = [&](const std::vector<int32_t>& tokens, const char* what) {
     return Error(Code::kBadInput,
                  Format("the %s text has %zu tokens, less than one sequence of %lld and its "

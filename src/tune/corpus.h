@@ -19,11 +19,13 @@
 namespace lode::tune {
 
 struct CorpusOptions {
-  std::vector<std::string> training;  // files, or folders: every .txt and .md below
+  // Files, or folders: every .txt and .md below. A .bin is a shard of tokens (data/shard.h).
+  std::vector<std::string> training;
   std::vector<std::string> held_out;  // the same; none: the last part of the training text
   double held_out_share = 0.1;        // that part, of the text's bytes
   std::string tokenizer = "chars";    // "chars", "bytes", or "model": the checkpoint's
   const tensor::TensorSource* checkpoint = nullptr;  // with "model"
+  std::string tokenizer_folder;                      // not empty: before `tokenizer`
   int64_t sequence = 256;                            // tokens of a window
   uint64_t seed = 1;
 };
@@ -52,6 +54,7 @@ class Corpus final : public Sequences {
  private:
   Corpus() = default;
   Result<void> Encode(const std::vector<std::string>& documents, std::vector<int32_t>* tokens);
+  Result<void> AddShards(const std::vector<std::string>& paths, std::vector<int32_t>* tokens);
   void Add(const std::vector<int32_t>& tokens, size_t begin, float coefficient,
            train::PackedBatch* batch) const;
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/file.h"
+#include "tune/data/shard.h"
 
 namespace lode::tune {
 namespace {
@@ -91,6 +92,36 @@ TEST_F(CorpusTest, JoinsTheDocumentsOfFoldersAndTakesOthersToJudgeBy) {
   EXPECT_EQ(corpus->documents(), 3);
   EXPECT_EQ(corpus->training_tokens(), 5 + 1 + 6 + 1 + 5);
   EXPECT_EQ(corpus->held_out_tokens(), 6);
+}
+
+TEST_F(CorpusTest, TakesShardsAndTheTokenizerOfAFolder) {
+  const TextFiles files = ByteVocabulary();
+  ASSERT_TRUE(MakeFolders(folder_ + "/tokenizer").ok());
+  for (const auto& [name, content] : files) Put("tokenizer/" + name, content);
+  const auto tokenizer = std::move(*text::Tokenizer::FromHuggingFace(files.at("tokenizer.json")));
+  ShardWriter writer(tokenizer->vocab_size(), HashOf(*tokenizer));
+  Example document;
+  document.tokens = *tokenizer->Encode("a hundred sheep and a dog");
+  document.weights.assign(document.tokens.size(), 1.0f);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(writer.Add(document).ok());
+  ASSERT_TRUE(writer.Write(folder_ + "/a.bin").ok());
+  options_.training = {folder_ + "/a.bin"};
+  options_.tokenizer_folder = folder_ + "/tokenizer";
+  const auto corpus = Read();
+  EXPECT_EQ(corpus->documents(), 4);
+  EXPECT_EQ(corpus->training_tokens(), 90);
+  EXPECT_EQ(corpus->held_out_tokens(), 10);
+  train::PackedBatch batch;
+  corpus->AddHeldOut(0, 1.0f, &batch);
+  EXPECT_EQ(TextOf(*corpus, batch), " and|and ");
+  EXPECT_NE(corpus->files().find("chat_template.jinja"), corpus->files().end());
+  // Tokens of another vocabulary are refused.
+  options_.tokenizer_folder.clear();
+  options_.held_out = {folder_ + "/b.txt"};
+  Put("b.txt", "some other text");
+  const auto other = Corpus::Read(options_);
+  ASSERT_FALSE(other.ok());
+  EXPECT_NE(other.error().ToString().find("a.bin"), std::string::npos) << other.error().ToString();
 }
 
 TEST_F(CorpusTest, WindowsAreFunctionsOfSeedStepAndRow) {

@@ -74,7 +74,7 @@ void RunConfig::AddDataKeys(Fields* f) {
       .MayChange();
   const bool text = recipe == "pretrain";
   f->Add("data.training", &training,
-         text ? "text files, or folders of .txt and .md files"
+         text ? "text files, folders of .txt and .md files, or .bin shards of tokens"
               : "files of records, or folders of them (docs/training-data.md)")
       .MayChange();
   f->Add("data.held_out", &held_out,
@@ -88,6 +88,9 @@ void RunConfig::AddDataKeys(Fields* f) {
   f->Add("data.tokenizer", &tokenizer,
          "how text is cut; `auto`: as the model of `model.from` does, else characters")
       .OneOf({"auto", "chars", "bytes", "model"});
+  f->Add("data.tokenizer_folder", &tokenizer_folder,
+         "or as tokenizer.json in this folder says; its chat template becomes the model's")
+      .MayChange();
 }
 
 void RunConfig::AddExampleKeys(Fields* f) {
@@ -233,6 +236,9 @@ Result<void> RunConfig::Check() const {
     return bad("[model] has 'from' and " + Quote(model.begin().key()) +
                    ", but a checkpoint brings its own config",
                "leave one of them out");
+  }
+  if (!tokenizer_folder.all.empty() && (tokenizer != "auto" || !from.all.empty())) {
+    return bad("data.tokenizer_folder goes with neither data.tokenizer nor model.from");
   }
   if (tokenizer == "model" && from.all.empty()) {
     return bad("data.tokenizer = \"model\" needs model.from");

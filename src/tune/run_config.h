@@ -24,6 +24,7 @@ struct RunConfig {
   Paths training, held_out;
   double held_out_share = 0.1;
   std::string tokenizer = "auto";
+  Paths tokenizer_folder;
   std::string supervise = "auto", loss_mean = "token";  // of examples
   bool mask_thinking = false, strict = false;
 

@@ -88,12 +88,14 @@ Result<void> TrainingRun::OpenLesson() {
                                                          : config_.tokenizer;
   if (config_.recipe != "pretrain") {
     std::vector<std::string> texts;
-    if (kind == "chars") {
+    if (kind == "chars" && config_.tokenizer_folder.all.empty()) {
       std::vector<std::string> paths = config_.training.all;
       paths.insert(paths.end(), config_.held_out.all.begin(), config_.held_out.all.end());
       LODE_ASSIGN(texts, TextsOf(paths));
     }
-    LODE_ASSIGN(RunText text, MakeRunText(kind, source_.get(), texts));
+    const std::vector<std::string>& folder = config_.tokenizer_folder.all;
+    LODE_ASSIGN(RunText text, folder.empty() ? MakeRunText(kind, source_.get(), texts)
+                                             : ReadRunText(folder.front()));
     if (config_.recipe == "sft") {
       LODE_ASSIGN(lesson_, ExampleLesson::Open(std::move(text), config_.Examples()));
     } else if (config_.recipe == "dpo") {
@@ -108,6 +110,9 @@ Result<void> TrainingRun::OpenLesson() {
   options.held_out = config_.held_out.all;
   options.held_out_share = config_.held_out_share;
   options.tokenizer = kind;
+  if (!config_.tokenizer_folder.all.empty()) {
+    options.tokenizer_folder = config_.tokenizer_folder.all.front();
+  }
   options.checkpoint = source_.get();
   options.sequence = config_.sequence;
   options.seed = static_cast<uint64_t>(config_.seed);

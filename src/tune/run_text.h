@@ -29,5 +29,8 @@ struct RunText {
 // Errors: a checkpoint that is no Hugging Face folder; its files' own.
 Result<RunText> MakeRunText(const std::string& kind, const tensor::TensorSource* checkpoint,
                             const std::vector<std::string>& texts);
+// That of a folder with tokenizer.json and, if they are there, the other files of a checkpoint
+// about its text. Errors: those of the files.
+Result<RunText> ReadRunText(const std::string& folder);
 
 }  // namespace lode::tune
