@@ -1,7 +1,7 @@
 #include "tune/rl/environment.h"
 
-#include <cctype>
 #include <numeric>
+#include <utility>
 
 #include "base/text.h"
 
@@ -9,12 +9,6 @@ namespace lode::tune {
 namespace {
 
 constexpr std::string_view kBlanks = " \t\r\n";
-
-std::string_view Trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
-}
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
@@ -98,7 +92,7 @@ class Exact final : public Environment {
   Verdict Judge(const Json& task, std::string_view answer) const override {
     const auto expected = Expected(task);
     if (!expected) return {0.0, false};
-    return {Trimmed(answer) == Trimmed(*expected) ? 1.0 : 0.0};
+    return {TrimBlanks(answer) == TrimBlanks(*expected) ? 1.0 : 0.0};
   }
 };
 
@@ -125,8 +119,14 @@ class Math final : public Environment {
 
 }  // namespace
 
+std::string_view TrimBlanks(std::string_view text) {
+  const size_t first = text.find_first_not_of(kBlanks);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+}
+
 std::optional<Fraction> ParseFraction(std::string_view text) {
-  text = Trimmed(text);
+  text = TrimBlanks(text);
   const bool negative = !text.empty() && text[0] == '-';
   if (negative) text.remove_prefix(1);
   if (!text.empty() && text[0] == '$') text.remove_prefix(1);
@@ -134,9 +134,9 @@ std::optional<Fraction> ParseFraction(std::string_view text) {
   if (percent) text.remove_suffix(1);
   int64_t over = 0, over_scale = 1, under = 1, under_scale = 1;
   const size_t bar = text.find('/');
-  if (!ReadDecimal(Trimmed(text.substr(0, bar)), &over, &over_scale)) return std::nullopt;
+  if (!ReadDecimal(TrimBlanks(text.substr(0, bar)), &over, &over_scale)) return std::nullopt;
   if (bar != std::string_view::npos) {
-    const bool read = ReadDecimal(Trimmed(text.substr(bar + 1)), &under, &under_scale);
+    const bool read = ReadDecimal(TrimBlanks(text.substr(bar + 1)), &under, &under_scale);
     if (!read || under == 0) return std::nullopt;
   }
   // over / over_scale divided by under / under_scale
@@ -151,7 +151,7 @@ std::optional<Fraction> ParseFraction(std::string_view text) {
 
 std::string_view FinalAnswer(std::string_view text) {
   const size_t box = text.rfind("\\boxed{");
-  if (box != std::string_view::npos) return Trimmed(Braced(text, box + 6));
+  if (box != std::string_view::npos) return TrimBlanks(Braced(text, box + 6));
   const size_t mark = text.rfind("####");
   if (mark != std::string_view::npos) text = text.substr(mark + 4);
   return LastNumber(text);
@@ -160,9 +160,18 @@ std::string_view FinalAnswer(std::string_view text) {
 Result<const Environment*> FindEnvironment(const std::string& name) {
   static const Exact exact;
   static const Math math;
-  if (name == "exact") return &exact;
-  if (name == "math") return &math;
-  return Error(Code::kBadInput, "there is no environment " + Quote(name), "there are: exact, math");
+  const std::pair<const char*, const Environment*> all[] = {
+      {"exact", &exact},
+      {"math", &math},
+      {"json", &JsonEnvironment()},
+      {"json_schema", &JsonSchemaEnvironment()},
+      {"instructions", &InstructionsEnvironment()}};
+  std::string names;
+  for (const auto& [known, environment] : all) {
+    if (name == known) return environment;
+    names += (names.empty() ? "" : ", ") + std::string(known);
+  }
+  return Error(Code::kBadInput, "there is no environment " + Quote(name), "there are: " + names);
 }
 
 }  // namespace lode::tune

@@ -2,6 +2,9 @@
 //   exact   the answer is the expected text, blanks around it aside
 //   math    its last \boxed{...}, what stands behind the last ####, or its last number, is the
 //           expected number, as an exact fraction: 0.5 = 1/2 = .50, 1,000 = 1000
+//   json    it is the expected JSON: keys in any order, blanks do not count
+//   json_schema   it is JSON that the task's "schema" admits, as src/text/grammar enforces schemas
+//   instructions  the share of the task's "constraints" that it meets
 // Threads: const, free for all.
 #pragma once
 
@@ -31,6 +34,13 @@ class Environment {
 
 // Errors: kBadInput that lists the names.
 Result<const Environment*> FindEnvironment(const std::string& name);
+// Those of environment_json.cc and environment_instructions.cc.
+const Environment& JsonEnvironment();
+const Environment& JsonSchemaEnvironment();
+const Environment& InstructionsEnvironment();
+
+// Without blanks around it.
+std::string_view TrimBlanks(std::string_view text);
 
 // A number as a fraction in lowest terms, its denominator positive.
 struct Fraction {
