@@ -24,7 +24,7 @@ Result<void> RunTokenize(const Flags& flags) {
   LODE_ASSIGN(FileProgress progress, FileProgress::Make("tokenize", flags.data.files));
   const auto add = [&](const tune::Place& place, const tune::Encoded& encoded) -> Result<void> {
     LODE_TRY(progress.Update(place));
-    if (encoded.task || !encoded.rejected.empty()) {
+    if (!IsImitated(encoded.kind)) {
       report.AddError(place,
                       Error(Code::kBadInput, std::string("a record of kind ") + Name(encoded.kind) +
                                                  " is no document of a shard"));

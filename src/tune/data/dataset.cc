@@ -148,28 +148,77 @@ Result<void> ReadData(const std::vector<std::string>& paths, const Encoder& enco
   return {};
 }
 
+namespace {
+
+// Reads all, refuses kinds for which `fits` is false, and hands the rest to `keep`.
+Result<void> Load(const std::vector<std::string>& paths, const Encoder& encoder,
+                  const ReadOptions& options, bool strict, Report* report, bool (*fits)(RecordKind),
+                  const std::function<void(Encoded)>& keep) {
+  const auto take = [&](const Place& place, Encoded encoded) -> Result<void> {
+    if (fits(encoded.kind)) {
+      keep(std::move(encoded));
+    } else {
+      report->AddError(place, Error(Code::kBadInput,
+                                    std::string("a record of kind ") + Name(encoded.kind) +
+                                        " is not what this run learns from",
+                                    "texts and answers are imitated (sft), preferences compared "
+                                    "(dpo), tasks judged (grpo)"));
+    }
+    return {};
+  };
+  LODE_TRY(ReadData(paths, encoder, options, report, take));
+  return report->Verdict(strict);
+}
+
+bool AllFit(const std::vector<Example>& examples, int64_t most) {
+  return most <= 0 || std::all_of(examples.begin(), examples.end(),
+                                  [&](const Example& example) { return example.size() <= most; });
+}
+
+Error NothingLeft(const char* what) {
+  return Error(Code::kBadInput, std::string("the data has no ") + what + " that can be used",
+               "lode data inspect shows what is there");
+}
+
+}  // namespace
+
 Result<std::vector<Example>> LoadExamples(const std::vector<std::string>& paths,
                                           const Encoder& encoder, const ReadOptions& options,
                                           bool strict, Report* report) {
   std::vector<Example> examples;
-  const auto keep = [&](const Place& place, Encoded encoded) -> Result<void> {
-    if (encoded.task || !encoded.rejected.empty()) {
-      report->AddError(place, Error(Code::kBadInput,
-                                    std::string("a record of kind ") + Name(encoded.kind) +
-                                        " has no text to imitate",
-                                    "preferences are for dpo, tasks for grpo"));
-      return {};
-    }
+  LODE_TRY(Load(paths, encoder, options, strict, report, IsImitated, [&](Encoded encoded) {
     Keep(std::move(encoded.examples), encoded.kind, options, &examples);
-    return {};
-  };
-  LODE_TRY(ReadData(paths, encoder, options, report, keep));
-  LODE_TRY(report->Verdict(strict));
-  if (examples.empty()) {
-    return Error(Code::kBadInput, "no token of the data is supervised",
-                 "lode data inspect shows what is");
-  }
+  }));
+  if (examples.empty()) return NothingLeft("sequence");
   return examples;
+}
+
+Result<std::vector<Preference>> LoadPreferences(const std::vector<std::string>& paths,
+                                                const Encoder& encoder, const ReadOptions& options,
+                                                bool strict, Report* report) {
+  std::vector<Preference> pairs;
+  const auto fits = [](RecordKind kind) { return kind == RecordKind::kPreference; };
+  LODE_TRY(Load(paths, encoder, options, strict, report, fits, [&](Encoded encoded) {
+    const int64_t most = options.sequence_max;
+    if (!AllFit(encoded.examples, most) || !AllFit(encoded.rejected, most)) return;
+    pairs.push_back({std::move(encoded.examples), std::move(encoded.rejected)});
+  }));
+  if (pairs.empty()) return NothingLeft("pair");
+  return pairs;
+}
+
+Result<std::vector<Task>> LoadTasks(const std::vector<std::string>& paths, const Encoder& encoder,
+                                    const ReadOptions& options, bool strict, Report* report) {
+  std::vector<Task> tasks;
+  const auto fits = [](RecordKind kind) { return kind == RecordKind::kTask; };
+  LODE_TRY(Load(paths, encoder, options, strict, report, fits, [&](Encoded encoded) {
+    if (!encoded.task) return;
+    const auto tokens = static_cast<int64_t>(encoded.task->prompt.size());
+    if (options.sequence_max > 0 && tokens > options.sequence_max) return;
+    tasks.push_back(*std::move(encoded.task));
+  }));
+  if (tasks.empty()) return NothingLeft("task");
+  return tasks;
 }
 
 }  // namespace lode::tune

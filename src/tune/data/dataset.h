@@ -54,4 +54,13 @@ Result<std::vector<Example>> LoadExamples(const std::vector<std::string>& paths,
                                           const Encoder& encoder, const ReadOptions& options,
                                           bool strict, Report* report);
 
+// All pairs of a chosen and a rejected answer, none with a longer sequence than
+// options.sequence_max: those are left out. Errors: also records of other kinds.
+Result<std::vector<Preference>> LoadPreferences(const std::vector<std::string>& paths,
+                                                const Encoder& encoder, const ReadOptions& options,
+                                                bool strict, Report* report);
+// All tasks; `sequence_max` is for the prompt. Errors: also records of other kinds.
+Result<std::vector<Task>> LoadTasks(const std::vector<std::string>& paths, const Encoder& encoder,
+                                    const ReadOptions& options, bool strict, Report* report);
+
 }  // namespace lode::tune

@@ -256,7 +256,8 @@ Result<std::vector<Example>> Encoder::Encode(const DataRecord& record, Remarks* 
       break;
     }
     case RecordKind::kChat:
-    case RecordKind::kCompletion: {
+    case RecordKind::kCompletion:
+    case RecordKind::kUnpaired: {
       LODE_ASSIGN(examples, EncodeWords(record, record.prompt, record.answer, remarks));
       break;
     }

@@ -65,7 +65,8 @@ class Encoder {
   // Errors: a tokenizer without the tokens that texts need.
   static Result<Encoder> Make(const TextSide& side, const EncoderOptions& options);
 
-  // Text, chats, completions, tokens; other kinds are an error. Remarks are added to `remarks`.
+  // Text, chats, completions (unpaired ones, too) and tokens; other kinds are an error. Remarks are
+  // added to `remarks`.
   Result<std::vector<Example>> Encode(const DataRecord& record, Remarks* remarks) const;
   Result<Preference> EncodePreference(const DataRecord& record, Remarks* remarks) const;
   Result<Task> EncodeTask(const DataRecord& record, Remarks* remarks) const;

@@ -88,6 +88,42 @@ TEST(Encode, EachAnswerIsTaughtOnceBehindWhatStandsThereWhenAnswering) {
                         "<|im_start|>assistant\n<think>\n[Yes.\n</think>\nYes, six.<|im_end|>]");
 }
 
+// Drops the trace in front of a call once the final words are there, as some templates do.
+constexpr char kForgetting[] = R"({%- for m in messages -%}
+{%- if m.role == 'assistant' -%}
+  {%- set ns = namespace(final=false) -%}
+  {%- for later in messages[loop.index:] if later.role == 'assistant' and not later.tool_calls -%}
+    {%- set ns.final = true -%}
+  {%- endfor -%}
+  {{- '<|im_start|>assistant' -}}
+  {%- if m.thinking and not ns.final -%}
+    {{- '<think>' ~ m.thinking ~ '</think>' -}}
+  {%- endif -%}
+  {{- '\n' ~ (m.content or '') -}}
+  {%- for call in m.tool_calls or [] -%}
+    {{- '<tool_call>' ~ call.function.name ~ '</tool_call>' -}}
+  {%- endfor -%}
+{%- else -%}
+  {{- '<|im_start|>' ~ m.role ~ '\n' ~ m.content -}}
+{%- endif -%}
+{{- '<|im_end|>\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant' -}}{%- endif -%})";
+
+TEST(Encode, AnAnswerIsTaughtBehindItsPromptEvenIfItChangesWhatStandsBefore) {
+  const auto chat_template = Template(kForgetting);
+  const auto all = MarkedAll(MakeEncoder(chat_template.get()), RecordFrom(R"({"messages": [
+      {"role": "user", "content": "2+2?"},
+      {"role": "assistant", "thinking": "A tool.", "tool_calls": [{"function": {"name": "add"}}]},
+      {"role": "tool", "content": "4"},
+      {"role": "assistant", "thinking": "Easy.", "content": "Four."}]})"));
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0],
+            "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant[<think>A tool.</think>\n"
+            "<tool_call>add</tool_call><|im_end|>]\n<|im_start|>tool\n4<|im_end|>\n"
+            "<|im_start|>assistant[<think>Easy.</think>\nFour.<|im_end|>]");
+}
+
 TEST(Encode, OptionsChooseWhatIsTaught) {
   const auto chat_template = Template(kRewriting);
   const DataRecord record = RecordFrom(kLongChat);
@@ -251,6 +287,27 @@ TEST(Dataset, LongTextsAreSplitAndLongChatsTruncatedOrDropped) {
   Report report;
   EXPECT_FALSE(
       LoadExamples({path}, encoder, {.record = {}, .sequence_max = 8}, true, &report).ok());
+}
+
+TEST(Dataset, EachRunTakesTheKindOfRecordItLearnsFrom) {
+  const std::string folder = ::testing::TempDir();
+  const std::string pairs = folder + "lode_pairs.jsonl", tasks = folder + "lode_tasks.jsonl";
+  ASSERT_TRUE(WriteFileAtomic(pairs, R"({"prompt": "a", "chosen": "b", "rejected": "c"}
+{"prompt": "a", "chosen": "one two three four five six", "rejected": "d"}
+)")
+                  .ok());
+  ASSERT_TRUE(WriteFileAtomic(tasks, "{\"question\": \"2+2?\", \"expected_answer\": 4}\n").ok());
+  const Encoder encoder = MakeEncoder(nullptr);
+  Report report;
+  const ReadOptions options = {.record = {}, .sequence_max = 6};
+  const auto loaded = LoadPreferences({pairs}, encoder, options, false, &report);
+  ASSERT_TRUE(loaded.ok()) << loaded.error().ToString();
+  ASSERT_EQ(loaded->size(), 1u);
+  EXPECT_EQ(testing::Marked((*loaded)[0].rejected[0], DemoTokenizer()), "a[c<|im_end|>]");
+  const auto judged = LoadTasks({tasks}, encoder, {}, false, &report);
+  ASSERT_TRUE(judged.ok());
+  EXPECT_EQ((*judged)[0].task["expected_answer"], 4);
+  EXPECT_FALSE(LoadTasks({pairs}, encoder, {}, false, &report).ok());
 }
 
 TEST(Dataset, TasksAndPairsAreNoExamplesToImitate) {

@@ -13,6 +13,9 @@ constexpr std::string_view kRoles[] = {"system",    "developer", "user",
                                        "assistant", "tool",      "function"};
 constexpr const char* kThinking[] = {"reasoning_content", "reasoning", "thinking"};
 
+// Each answer is rendered with all before it, so the work grows with the square of this.
+constexpr size_t kMessagesMax = 2048;
+
 Error Wrong(const std::string& where, const std::string& what) {
   return Error(Code::kBadInput, where + ": " + what);
 }
@@ -133,6 +136,12 @@ Result<Words> ReadWords(const Json& value, const std::string& key, const Json& t
   }
   if (!value.is_array()) {
     return Error(Code::kBadInput, "\"" + key + "\" is neither text nor a list of messages");
+  }
+  if (value.size() > kMessagesMax) {
+    return Error(Code::kNoSpace,
+                 Format("\"%s\" has %zu messages, at most %zu are read", key.c_str(), value.size(),
+                        kMessagesMax),
+                 "cut the conversation");
   }
   words.messages = value;
   size_t index = 0;

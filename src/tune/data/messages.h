@@ -23,7 +23,8 @@ struct Words {
 
 // A string or a list of messages. Calls' arguments become objects, "weight" moves to
 // Words::weights, lists of text parts become strings. `key` names it in errors.
-// Errors: anything else; parts that are no text (kUnsupported); weights outside [0, 1].
+// Errors: anything else; parts that are no text (kUnsupported); weights outside [0, 1]; thousands
+// of messages (kNoSpace).
 Result<Words> ReadWords(const Json& value, const std::string& key, const Json& tools,
                         Remarks* remarks);
 

@@ -365,6 +365,11 @@ const char* Name(RecordKind kind) {
   return "";
 }
 
+bool IsImitated(RecordKind kind) {
+  return kind != RecordKind::kPreference && kind != RecordKind::kUnpaired &&
+         kind != RecordKind::kTask;
+}
+
 Result<RecordKind> ParseRecordKind(const std::string& name) {
   std::vector<std::string> names;
   for (const auto& [kind, known] : kNames) {

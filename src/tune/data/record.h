@@ -25,6 +25,8 @@ enum class RecordKind {
 };
 constexpr int kRecordKinds = 7;
 const char* Name(RecordKind kind);
+// Its answers are to be imitated as they stand; others are compared, judged, or avoided.
+bool IsImitated(RecordKind kind);
 // Errors: kBadInput that lists the names.
 Result<RecordKind> ParseRecordKind(const std::string& name);
 

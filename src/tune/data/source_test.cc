@@ -223,6 +223,19 @@ TEST(Stream, DocumentsMayBeKeptApart) {
   EXPECT_EQ((*step)[0][1].weights[0], 0);
 }
 
+TEST(Stream, WindowsWithoutARowArePassedOver) {
+  const StreamOptions apart = {.rows = 2, .shuffle = false, .reset_at_documents = true};
+  const auto source = Stream({{"a", {Counting(0, {1, 1, 1, 1, 1, 2, 1, 1})}}}, apart);
+  for (int i = 0; i < 3; ++i) {
+    const auto step = source->Next(1);
+    ASSERT_EQ((*step)[0].size(), 1u);
+    EXPECT_EQ((*step)[0][0].tokens, (std::vector<int32_t>{5, 6}));
+  }
+  EXPECT_FALSE(MakeStream({{"a", {Counting(0, {1, 1, 1})}}}, apart).ok());
+  EXPECT_FALSE(MakeStream({{"a", {Counting(0, {1})}}}, {}).ok());
+  EXPECT_FALSE(MakeStream({}, {}).ok());
+}
+
 TEST(Stream, AMixtureHoldsItsSharesAtEveryPrefix) {
   const auto source = Stream({{"a", {Counting(0, {801})}, 0.7},
                               {"b", {Counting(10000, {81})}, 0.2},

@@ -16,6 +16,17 @@ int64_t WindowsOf(const TokenShard& shard, int64_t rows) {
   return (std::max<int64_t>(0, shard.tokens() - 1) + rows - 1) / rows;
 }
 
+// Whether anything can be learnt from it.
+bool HasRows(const StreamPart& part, bool reset_at_documents) {
+  for (const auto& shard : part.shards) {
+    if (!reset_at_documents && shard->tokens() > 1) return true;
+    for (int64_t d = 0; d < shard->documents(); ++d) {
+      if (shard->DocumentBegin(d + 1) - shard->DocumentBegin(d) > 1) return true;
+    }
+  }
+  return false;
+}
+
 class StreamSource final : public DataSource {
  public:
   StreamSource(std::vector<StreamPart> parts, const StreamOptions& options)
@@ -66,7 +77,8 @@ class StreamSource final : public DataSource {
   Result<Bin> NextBin() override {
     Bin bin;
     const std::vector<int64_t> before = drawn_;
-    for (int64_t i = 0; i < options_.windows; ++i) {
+    // A window of documents of one token each, kept apart, has no row; it does not count.
+    for (int64_t i = 0; i < options_.windows || bin.empty(); ++i) {
       const size_t part = Behind();
       if (part == parts_.size()) {
         drawn_ = before;
@@ -173,10 +185,8 @@ Result<std::unique_ptr<DataSource>> MakeStream(std::vector<StreamPart> parts,
   if (parts.empty()) return Error(Code::kBadInput, "there is no data");
   const bool weighted = parts[0].weight > 0;
   for (const StreamPart& part : parts) {
-    int64_t windows = 0;
-    for (const auto& shard : part.shards) windows += WindowsOf(*shard, options.rows);
-    if (windows == 0) {
-      return Error(Code::kBadInput, part.name + ": fewer than two tokens are no data");
+    if (!HasRows(part, options.reset_at_documents)) {
+      return Error(Code::kBadInput, part.name + ": has no two tokens behind each other");
     }
     if (!(part.weight >= 0) || !std::isfinite(part.weight) || (part.weight > 0) != weighted) {
       return Error(Code::kBadInput, part.name + ": the weights of a mixture are numbers above 0",
