@@ -11,7 +11,7 @@
 #include "model/config.h"
 #include "model/fields.h"
 #include "model/tensors.h"
-#include "tensor/source.h"
+#include "train/config_source.h"
 
 namespace lode::train {
 namespace {
@@ -20,29 +20,16 @@ using model::Role;
 using model::TensorSlot;
 
 // A config, and the numbers that the model's weights point at.
-class FreshSource final : public tensor::TensorSource {
+class FreshSource final : public ConfigSource {
  public:
-  explicit FreshSource(Json config) : config_(std::move(config)) {}
+  explicit FreshSource(Json config) : ConfigSource("a new model", std::move(config)) {}
 
   float* Take(size_t count) {
     numbers_.push_back(std::make_unique<float[]>(count));
     return numbers_.back().get();
   }
 
-  tensor::Naming naming() const override { return tensor::Naming::kHuggingFace; }
-  const std::string& path() const override { return path_; }
-  const Json& config() const override { return config_; }
-  const std::vector<tensor::TensorInfo>& tensors() const override { return tensors_; }
-  const tensor::TensorInfo* Find(std::string_view) const override { return nullptr; }
-  tensor::TensorView View(const tensor::TensorInfo& info) const override {
-    return {info.dtype, info.shape, {}};
-  }
-  std::string WhyAbsent(std::string_view) const override { return ""; }
-
  private:
-  std::string path_ = "a new model";
-  Json config_;
-  std::vector<tensor::TensorInfo> tensors_;
   std::vector<std::unique_ptr<float[]>> numbers_;
 };
 

@@ -4,7 +4,6 @@
 
 #include "base/text.h"
 #include "tune/passes.h"
-#include "tune/share.h"
 
 namespace lode::tune {
 namespace {

@@ -10,18 +10,12 @@
 #include "tune/data/source.h"
 #include "tune/lesson.h"
 #include "tune/run_text.h"
+#include "tune/share.h"
 
 namespace lode::tune {
 
-struct ExampleOptions {
-  std::vector<std::string> training, held_out;  // files of data, or folders of them
-  double held_out_share = 0.1;                  // of the examples, where no others are held out
-  EncoderOptions encoder;
+struct ExampleOptions : RecordsOptions {
   LossMean mean = LossMean::kToken;
-  bool strict = false;  // remarks on the data are errors
-  int64_t batch = 16, sequence = 256;
-  int64_t each_rows = 4096, each_sequences = 64;  // that go through at once
-  uint64_t seed = 1;
 };
 
 class ExampleLesson final : public Lesson {

@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "tune/data/order.h"
-#include "tune/share.h"
 
 namespace lode::tune {
 namespace {

@@ -13,20 +13,13 @@
 #include "tune/lesson.h"
 #include "tune/passes.h"
 #include "tune/run_text.h"
+#include "tune/share.h"
 
 namespace lode::tune {
 
-struct PreferenceOptions {
-  std::vector<std::string> training, held_out;
-  double held_out_share = 0.1;
-  EncoderOptions encoder;
-  bool strict = false;
+struct PreferenceOptions : RecordsOptions {
   double beta = 0.1;
-  double imitate = 0.0;    // weight of the chosen answers' own loss beside it, per token
-  int64_t batch = 16;      // pairs of a step
-  int64_t sequence = 256;  // tokens of a prompt with its answer
-  int64_t each_rows = 4096, each_sequences = 64;
-  uint64_t seed = 1;
+  double imitate = 0.0;  // weight of the chosen answers' own loss beside it, per token
 };
 
 class PreferenceLesson final : public Lesson {

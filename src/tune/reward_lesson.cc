@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/text.h"
-#include "tune/share.h"
 
 namespace lode::tune {
 namespace {

@@ -10,21 +10,15 @@
 #include "tune/lesson.h"
 #include "tune/rl/grpo.h"
 #include "tune/run_text.h"
+#include "tune/share.h"
 
 namespace lode::tune {
 
-struct RewardOptions {
-  std::vector<std::string> training, held_out;
-  double held_out_share = 0.1;
-  EncoderOptions encoder;
-  bool strict = false;
+struct RewardOptions : RecordsOptions {
   std::string environment;   // of tasks that name none
-  int64_t batch = 16;        // tasks of a step
-  int64_t sequence = 256;    // tokens of a prompt with its answer
   int64_t answer_max = 128;  // tokens of an answer
   int64_t together = 64;     // answers that are drawn at once
   GrpoOptions grpo;
-  uint64_t seed = 1;
 };
 
 class RewardLesson final : public Lesson {

@@ -296,58 +296,46 @@ int64_t RunConfig::rows_each() const {
   return std::max(sequence, std::min(all * sequence, kRowsEach));
 }
 
+void RunConfig::FillRecords(RecordsOptions* options) const {
+  options->training = training.all;
+  options->held_out = held_out.all;
+  options->held_out_share = held_out_share;
+  options->encoder.mask_thinking = mask_thinking;
+  options->strict = strict;
+  options->batch = batch;
+  options->sequence = sequence;
+  options->each_rows = rows_each();
+  options->each_sequences = kSequencesEach;
+  options->seed = static_cast<uint64_t>(seed);
+}
+
 ExampleOptions RunConfig::Examples() const {
   ExampleOptions options;
-  options.training = training.all;
-  options.held_out = held_out.all;
-  options.held_out_share = held_out_share;
+  FillRecords(&options);
   options.encoder.supervise = *ParseSupervise(supervise);
-  options.encoder.mask_thinking = mask_thinking;
   options.mean = *ParseLossMean(loss_mean);
-  options.strict = strict;
-  options.batch = batch;
-  options.sequence = sequence;
-  options.each_rows = rows_each();
-  options.each_sequences = kSequencesEach;
-  options.seed = static_cast<uint64_t>(seed);
   return options;
 }
 
 PreferenceOptions RunConfig::Preferences() const {
   PreferenceOptions options;
-  options.training = training.all;
-  options.held_out = held_out.all;
-  options.held_out_share = held_out_share;
-  options.encoder.mask_thinking = mask_thinking;
-  options.strict = strict;
+  FillRecords(&options);
   options.beta = beta;
   options.imitate = imitate;
-  options.batch = batch;
-  options.sequence = sequence;
-  options.each_rows = rows_each();
-  options.each_sequences = kSequencesEach;
-  options.seed = static_cast<uint64_t>(seed);
   return options;
 }
 
 RewardOptions RunConfig::Rewards() const {
   RewardOptions options;
-  options.training = training.all;
-  options.held_out = held_out.all;
-  options.held_out_share = held_out_share;
-  options.encoder.mask_thinking = mask_thinking;
-  options.strict = strict;
+  FillRecords(&options);
   options.environment = environment;
-  options.batch = batch;
-  options.sequence = sequence;
   options.answer_max = answer_tokens;
   options.together = together;
   options.grpo = grpo;
   options.grpo.answers = answers;
-  options.grpo.rows_max = rows_each();
-  options.grpo.sequences_max = kSequencesEach;
+  options.grpo.rows_max = options.each_rows;
+  options.grpo.sequences_max = options.each_sequences;
   options.grpo.policy.baseline = baseline == "all" ? Baseline::kMean : Baseline::kLeaveOneOut;
-  options.seed = static_cast<uint64_t>(seed);
   return options;
 }
 

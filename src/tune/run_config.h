@@ -76,6 +76,7 @@ struct RunConfig {
  private:
   Result<void> CheckData() const;
   void AddDataKeys(Fields* fields);
+  void FillRecords(RecordsOptions* options) const;
   void AddExampleKeys(Fields* fields);
   void AddPreferenceKeys(Fields* fields);
   void AddRewardKeys(Fields* fields);

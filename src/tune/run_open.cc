@@ -16,6 +16,7 @@
 #include "model/config.h"
 #include "runtime/engine.h"
 #include "runtime/sampling/sampler.h"
+#include "train/config_source.h"
 #include "train/fresh.h"
 #include "tune/atomic_folder.h"
 #include "tune/run.h"
@@ -23,26 +24,6 @@
 
 namespace lode::tune {
 namespace {
-
-// A config without weights: what is left of a model's source when its weights are masters.
-class ConfigSource final : public tensor::TensorSource {
- public:
-  ConfigSource(std::string path, Json config)
-      : path_(std::move(path)), config_(std::move(config)) {}
-  tensor::Naming naming() const override { return tensor::Naming::kHuggingFace; }
-  const std::string& path() const override { return path_; }
-  const Json& config() const override { return config_; }
-  const std::vector<tensor::TensorInfo>& tensors() const override { return tensors_; }
-  const tensor::TensorInfo* Find(std::string_view) const override { return nullptr; }
-  tensor::TensorView View(const tensor::TensorInfo& info) const override {
-    return {info.dtype, info.shape, {}};
-  }
-
- private:
-  std::string path_;
-  Json config_;
-  std::vector<tensor::TensorInfo> tensors_;
-};
 
 // What follows from the rest of an inline config.
 void Complete(int32_t vocabulary, int64_t sequence, const text::Tokenizer& tokenizer,
@@ -128,7 +109,8 @@ Result<void> TrainingRun::OpenModel() {
   if (source_ == nullptr) {
     Complete(lesson_->tokenizer().vocab_size(), config_.sequence, lesson_->tokenizer(), &config);
   }
-  auto light = std::make_shared<ConfigSource>(name, config);
+  // What is left of a source when the weights are masters.
+  auto light = std::make_shared<train::ConfigSource>(name, config);
   LODE_ASSIGN(const model::ModelSpec spec, model::ReadSpec(*light));
   if (spec.vocabulary < lesson_->tokenizer().vocab_size()) {
     return Error(Code::kBadInput,

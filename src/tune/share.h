@@ -4,13 +4,27 @@
 
 #include <bit>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "tune/data/encode.h"
 #include "tune/data/example.h"
 #include "tune/data/order.h"
 
 namespace lode::tune {
+
+// Which records a lesson reads, and how many go into a step and through the model at once.
+struct RecordsOptions {
+  std::vector<std::string> training, held_out;  // files of data, or folders of them
+  double held_out_share = 0.1;                  // of the records, where no others are held out
+  EncoderOptions encoder;
+  bool strict = false;                            // remarks on the data are errors
+  int64_t batch = 16;                             // sequences, pairs or tasks of a step
+  int64_t sequence = 256;                         // tokens of one
+  int64_t each_rows = 4096, each_sequences = 64;  // of a pass
+  uint64_t seed = 1;
+};
 
 // Moves about this share of the items to a list of their own; which ones, `key` and their places
 // decide.
