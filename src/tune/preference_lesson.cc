@@ -23,31 +23,13 @@ Result<std::unique_ptr<PreferenceLesson>> PreferenceLesson::Open(RunText text,
 
 Result<std::vector<PreferenceLesson::Pair>> PreferenceLesson::ReadPairs(
     const std::vector<std::string>& paths, const Encoder& encoder) {
-  std::vector<Pair> pairs;
   Report report;
-  const auto take = [&](const Place& place, Encoded encoded) -> Result<void> {
-    if (encoded.kind != RecordKind::kPreference) {
-      report.AddError(place, Error(Code::kBadInput, std::string("a record of kind ") +
-                                                        Name(encoded.kind) + " is no preference"));
-      return {};
-    }
-    for (const auto* examples : {&encoded.examples, &encoded.rejected}) {
-      for (const Example& example : *examples) {
-        if (CountRows(example) <= options_.sequence) continue;
-        report.AddError(
-            place,
-            Error(Code::kBadInput, Format("%lld tokens are more than train.sequence = %lld and the "
-                                          "first one",
-                                          static_cast<long long>(example.size()),
-                                          static_cast<long long>(options_.sequence))));
-        return {};
-      }
-    }
-    pairs.push_back({{std::move(encoded.examples)}, {std::move(encoded.rejected)}});
-    return {};
-  };
-  LODE_TRY(ReadData(paths, encoder, {}, &report, take));
-  LODE_TRY(report.Verdict(options_.strict));
+  // An example has a row less than tokens.
+  const ReadOptions read = {.record = {}, .sequence_max = options_.sequence + 1};
+  LODE_ASSIGN(std::vector<Preference> found,
+              LoadPreferences(paths, encoder, read, options_.strict, &report));
+  std::vector<Pair> pairs;
+  for (Preference& p : found) pairs.push_back({{std::move(p.chosen)}, {std::move(p.rejected)}});
   return pairs;
 }
 
