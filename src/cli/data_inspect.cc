@@ -1,6 +1,7 @@
 // lode data inspect: what a model would be taught by some data, token by token.
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -49,10 +50,13 @@ class Painter {
   }
 
  private:
-  std::string Text(const tune::Example& example, size_t begin, size_t end) const {
+  std::string Bytes(const tune::Example& example, size_t begin, size_t end) const {
     std::string bytes;
     for (size_t t = begin; t < end; ++t) bytes += tokenizer_.TokenBytes(example.tokens[t]);
-    return Visible(bytes);
+    return bytes;
+  }
+  std::string Text(const tune::Example& example, size_t begin, size_t end) const {
+    return Visible(Bytes(example, begin, end));
   }
 
   std::string Marks(const tune::Example& example, size_t begin, size_t end) const {
@@ -65,12 +69,19 @@ class Painter {
   std::string Colours(const tune::Example& example, size_t begin, size_t end) const {
     std::string out;
     for (size_t t = begin; t < end;) {
-      size_t next = t + 1;  // whole characters
-      while (next < end && !IsValidUtf8(Text(example, t, next))) ++next;
+      size_t next = t + 1;  // whole characters, of four bytes at most
+      while (next < std::min(end, t + 4) && !IsValidUtf8(Bytes(example, t, next))) ++next;
       const bool taught = example.weights[t] != 0;
       const bool odd = t % 2 == 1;
-      out += taught ? (odd ? "\x1b[30;42m" : "\x1b[30;102m") : (odd ? "\x1b[2m" : "\x1b[0m");
-      out += Text(example, t, next) + "\x1b[0m";
+      const char* style =
+          taught ? (odd ? "\x1b[30;42m" : "\x1b[30;102m") : (odd ? "\x1b[2m" : "\x1b[0m");
+      out += style;
+      for (const char c : Text(example, t, next)) {
+        // A line that ends in colour would be coloured to the terminal's edge.
+        out += c != '\n' ? std::string(1, c)
+                         : (taught ? "↵\x1b[0m\n" : "\x1b[0m\n") + std::string(style);
+      }
+      out += "\x1b[0m";
       t = next;
     }
     return out;
