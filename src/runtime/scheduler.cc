@@ -10,7 +10,9 @@
 namespace lode::runtime {
 namespace {
 
-constexpr uint64_t kGhostShare = 16;  // ids of ghosts take at most so small a part of the budget
+// Ids of ghosts take at most so small a part of the budget, but small budgets remember, too: what
+// is computed again shall have its reason.
+constexpr uint64_t kGhostShare = 16, kGhostsMin = uint64_t{1} << 18;
 
 double SystemMilliseconds() {
   using Milliseconds = std::chrono::duration<double, std::milli>;
@@ -23,13 +25,16 @@ TreeOptions TreeOptionsFor(Engine& engine, const SchedulerOptions& scheduling) {
   options.recurrent = engine.has_slots();
   options.tap_grid = 1;
   options.hidden_rows = options.recurrent;
-  // What was evicted is remembered in small part of what the cache itself may take.
-  const uint64_t ghosts = engine.frames().budget() / kGhostShare / sizeof(Token);
-  options.ghost_tokens_max = std::min(options.ghost_tokens_max, static_cast<int64_t>(ghosts));
+  options.ghost_tokens_max =
+      std::min(options.ghost_tokens_max, GhostTokensMax(engine.frames().budget()));
   return options;
 }
 
 }  // namespace
+
+int64_t GhostTokensMax(uint64_t budget) {
+  return static_cast<int64_t>(std::max(kGhostsMin, budget / kGhostShare / sizeof(Token)));
+}
 
 Scheduler::Scheduler(Engine* engine, const SchedulerOptions& options)
     : engine_(engine),

@@ -149,6 +149,10 @@ struct SchedulerOptions {
   SchedulerFault fault = SchedulerFault::kNone;  // tests only
 };
 
+// Ids of evicted prefixes that are remembered beside a budget of so many bytes, for the reasons why
+// tokens are computed again.
+int64_t GhostTokensMax(uint64_t budget);
+
 class Scheduler {
  public:
   Scheduler(Engine* engine, const SchedulerOptions& options);

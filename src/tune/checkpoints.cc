@@ -33,6 +33,7 @@ Json ToJson(const RunState& s) {
           {"best_loss", std::isfinite(s.best_loss) ? Json(s.best_loss) : Json(nullptr)},
           {"best_step", s.best_step},
           {"since_best", s.since_best},
+          {"judged_step", s.judged_step},
           {"seconds", s.seconds},
           {"metrics_bytes", s.metrics_bytes},
           {"cursor", s.cursor}};
@@ -47,6 +48,7 @@ RunState StateOf(const Json& json) {
   s.best_loss = GetDouble(json, "best_loss", s.best_loss);
   s.best_step = GetInt(json, "best_step");
   s.since_best = GetInt(json, "since_best");
+  s.judged_step = GetInt(json, "judged_step", -1);
   s.seconds = GetDouble(json, "seconds");
   s.metrics_bytes = static_cast<uint64_t>(GetInt(json, "metrics_bytes"));
   if (const Json* cursor = FindKey(json, "cursor")) s.cursor = *cursor;

@@ -33,8 +33,9 @@ struct RunState {
   double smooth_loss = 0.0;
   double best_loss = std::numeric_limits<double>::infinity();  // held out
   int64_t best_step = 0;
-  int64_t since_best = 0;  // evaluations
-  double seconds = 0.0;    // spent in steps
+  int64_t since_best = 0;    // evaluations
+  int64_t judged_step = -1;  // the last that all of the held-out data judged
+  double seconds = 0.0;      // spent in steps
   uint64_t metrics_bytes = 0;
   Json cursor;  // of the lesson
 };

@@ -96,6 +96,11 @@ Result<void> TrainingRun::Evaluate(int64_t most, const Watcher& watcher) {
   metrics.step = state_.step;
   LODE_ASSIGN(const bool judged, lesson_->Evaluate(most, &metrics));
   if (!judged) return {};
+  if (most == 0 && state_.judged_step == state_.step) {  // before it was stopped: written down
+    metrics.best = state_.best_step == state_.step;
+    last_ = metrics;
+    return {};
+  }
   metrics.best = metrics.cost() < state_.best_loss;
   state_.since_best = metrics.best ? 0 : state_.since_best + 1;
   if (metrics.best) {
@@ -103,6 +108,7 @@ Result<void> TrainingRun::Evaluate(int64_t most, const Watcher& watcher) {
     state_.best_step = state_.step;
   }
   last_ = metrics;
+  if (most == 0) state_.judged_step = state_.step;
   LODE_TRY(record_->Add(metrics));
   watcher.evaluation(metrics);
   return {};
