@@ -134,8 +134,10 @@ class TrainTest(unittest.TestCase):
     def test_signals_save_and_exit(self):
         for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 130)):
             run = f"stopped{int(number)}"
+            # Nothing but the signal makes a checkpoint: no evaluation that is the best so far, either.
             process = self.start("--out", self.path(run), "--set", "train.steps=1000000",
-                                 "--set", "train.checkpoint_every=0")
+                                 "--set", "train.checkpoint_every=0",
+                                 "--set", "train.evaluate_every=0")
             while not os.path.exists(self.path(run, "metrics.jsonl")) or \
                     not self.read(run, "metrics.jsonl"):
                 time.sleep(0.01)
