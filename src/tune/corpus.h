@@ -13,8 +13,8 @@
 #include "base/result.h"
 #include "tensor/source.h"
 #include "text/tokenizer/tokenizer.h"
+#include "train/trainer.h"
 #include "tune/run_text.h"
-#include "tune/sequences.h"
 
 namespace lode::tune {
 
@@ -30,19 +30,23 @@ struct CorpusOptions {
   uint64_t seed = 1;
 };
 
-class Corpus final : public Sequences {
+// Threads: const, so any. Life: the run's.
+class Corpus {
  public:
   // Errors: kNotFound and kBadInput for files that are missing, no UTF-8, empty, or with less text
   // than one sequence.
   static Result<std::unique_ptr<Corpus>> Read(const CorpusOptions& options);
 
-  void AddTraining(int64_t step, int64_t row, float coefficient,
-                   train::PackedBatch* batch) const override;
-  int64_t held_out() const override;
-  void AddHeldOut(int64_t index, float coefficient, train::PackedBatch* batch) const override;
-  int64_t BytesOf(int32_t token) const override;
-  int64_t training_tokens() const override { return std::ssize(training_); }
-  uint64_t digest() const override;
+  // Appends sequence `row` of step `step` to a batch; each of its tokens counts `coefficient`.
+  void AddTraining(int64_t step, int64_t row, float coefficient, train::PackedBatch* batch) const;
+  // The sequences that are held out, 0 to held_out() - 1.
+  int64_t held_out() const;
+  void AddHeldOut(int64_t index, float coefficient, train::PackedBatch* batch) const;
+  // Bytes of text that a token stands for.
+  int64_t BytesOf(int32_t token) const;
+  int64_t training_tokens() const { return std::ssize(training_); }
+  // A number of all tokens and their order: a run goes on only with the same.
+  uint64_t digest() const;
 
   const text::Tokenizer& tokenizer() const { return *text_.tokenizer; }
   // What belongs beside the weights of a checkpoint.

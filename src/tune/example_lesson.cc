@@ -52,8 +52,6 @@ Result<void> ExampleLesson::Read() {
   } else {
     held_out_ = TakeShare(Mix(options_.seed, kHeldOutKey), options_.held_out_share, &training);
   }
-  const auto too_long = [&](const Example& e) { return CountRows(e) > options_.sequence; };
-  std::erase_if(held_out_, too_long);
   digest_ = DigestOf(held_out_, DigestOf(training, options_.seed));
   examples_ = std::ssize(training);
   for (const Example& example : training) {

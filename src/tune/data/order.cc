@@ -9,13 +9,6 @@ constexpr int kRounds = 6;
 
 }  // namespace
 
-uint64_t Mix(uint64_t value) {
-  value += 0x9E3779B97F4A7C15u;
-  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9u;
-  value = (value ^ (value >> 27)) * 0x94D049BB133111EBu;
-  return value ^ (value >> 31);
-}
-
 Permutation::Permutation(uint64_t count, uint64_t key) : count_(count), key_(key) {
   LODE_CHECK(count >= 1);
   while (half_bits_ < 32 && (uint64_t{1} << (2 * half_bits_)) < count) ++half_bits_;

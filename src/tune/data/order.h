@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
+#include "base/random.h"
+
 namespace lode::tune {
 
-// A number as good as random for each of its input: SplitMix64's finisher (Steele et al. 2014).
-uint64_t Mix(uint64_t value);
+// A number as good as random for each of its input (base/random.h).
+constexpr uint64_t Mix(uint64_t value) { return MixBits(value); }
 // The same of several numbers; their order matters.
 template <typename... More>
 uint64_t Mix(uint64_t first, uint64_t second, More... more) {
